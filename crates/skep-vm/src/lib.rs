@@ -1,0 +1,1 @@
+//! The embedded engine: interpreter, maps, helpers and hooks in user space.

@@ -1,0 +1,1 @@
+//! Load and run eBPF on the Linux kernel or in user space.
