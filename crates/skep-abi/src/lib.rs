@@ -6,13 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod map;
+mod prog;
+pub mod section;
 
 pub use map::{MapDef, MapFlags, MapType, UpdateMode};
-
-/// Kind of a program, `enum bpf_prog_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProgType(pub u32);
-
-/// Where a program attaches, `enum bpf_attach_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AttachType(pub u32);
+pub use prog::{AttachType, ProgType, Release};
