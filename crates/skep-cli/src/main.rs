@@ -1,3 +1,48 @@
 //! The `skep` command.
+//!
+//! One file per command under `cmd`. A command computes values and hands them to an [`output::Out`],
+//! which writes them as text or as JSON; this file alone prints errors and picks exit codes.
+#![forbid(unsafe_code)]
+#![expect(unreachable_pub, reason = "a binary has no outside: `pub` marks what a module offers")]
 
-fn main() {}
+mod cli;
+mod cmd;
+mod exit;
+mod output;
+mod parse;
+mod signal;
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        // clap knows its own streams and codes: help and version go to stdout with 0, misuse is 2.
+        Err(e) => {
+            return match e.print() {
+                Ok(()) => ExitCode::from(if e.use_stderr() { exit::USAGE } else { exit::DONE }),
+                Err(_) => ExitCode::from(exit::DONE),
+            };
+        }
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let result = cli.command.run(&mut out).and_then(|code| {
+        out.flush()?;
+        Ok(code)
+    });
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(e) if exit::is_broken_pipe(&e) => ExitCode::from(exit::DONE),
+        Err(e) => {
+            // What was already said belongs before the error; a failing flush changes nothing now.
+            drop(out.flush());
+            eprintln!("error: {e:#}");
+            if let Some(hint) = exit::hint(&e) {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(exit::code(&e))
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! `skep inspect`.
+
+use std::io::Write;
+
+/// Not there yet.
+#[derive(Debug, clap::Args)]
+pub struct Inspect {}
+
+impl Inspect {
+    pub fn run(self, _out: &mut dyn Write) -> anyhow::Result<u8> {
+        anyhow::bail!("not there yet")
+    }
+}

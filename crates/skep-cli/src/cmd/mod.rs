@@ -1,0 +1,12 @@
+//! One file per command.
+
+pub mod asm;
+pub mod btf;
+pub mod cbpf;
+pub mod completions;
+pub mod disasm;
+pub mod inspect;
+pub mod man;
+pub mod plugin;
+pub mod run;
+pub mod test_run;

@@ -1,0 +1,90 @@
+//! Exit codes, and which error means which.
+
+use std::io::ErrorKind;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// The program or the input is at fault.
+pub const INPUT: u8 = 1;
+/// Wrong usage.
+pub const USAGE: u8 = 2;
+/// This system cannot.
+pub const SYSTEM: u8 = 3;
+/// Interrupted, after a clean detach.
+pub const INTERRUPTED: u8 = 130;
+
+/// The command line asks for something that makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// [`Usage`] as an error.
+pub fn usage(text: impl Into<String>) -> anyhow::Error {
+    Usage(text.into()).into()
+}
+
+/// The running system lacks something.
+#[derive(Debug, thiserror::Error)]
+#[error("{missing}")]
+pub struct Cannot {
+    /// What is missing.
+    pub missing: String,
+    /// The nearest thing that works.
+    pub hint: String,
+}
+
+/// The exit code for an error: the first cause that knows decides, else the input is at fault.
+pub fn code(e: &anyhow::Error) -> u8 {
+    e.chain().find_map(code_of).unwrap_or(INPUT)
+}
+
+fn code_of(e: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if e.is::<Usage>() {
+        Some(USAGE)
+    } else if e.is::<Cannot>() {
+        Some(SYSTEM)
+    } else {
+        None
+    }
+}
+
+/// What to do instead, when an error knows it.
+pub fn hint(e: &anyhow::Error) -> Option<String> {
+    e.chain().find_map(|c| c.downcast_ref::<Cannot>()).map(|c| c.hint.clone())
+}
+
+/// Did the reader of our output go away? That is its right, not a failure.
+pub fn is_broken_pipe(e: &anyhow::Error) -> bool {
+    e.chain()
+        .filter_map(|c| c.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn the_first_cause_that_knows_its_code_decides() {
+        let cannot = || Cannot { missing: "no CAP_BPF".into(), hint: "use embedded".into() };
+        let cases = [
+            (anyhow::anyhow!("bad object"), INPUT),
+            (usage("give --pcap"), USAGE),
+            (Err::<(), _>(cannot()).context("loading").unwrap_err(), SYSTEM),
+        ];
+        for (e, want) in cases {
+            assert_eq!(code(&e), want, "{e:#}");
+        }
+        let e = Err::<(), _>(cannot()).context("loading").unwrap_err();
+        assert_eq!(hint(&e).as_deref(), Some("use embedded"));
+    }
+
+    #[test]
+    fn a_broken_pipe_is_seen_through_its_context() {
+        let e = Err::<(), _>(std::io::Error::from(ErrorKind::BrokenPipe)).context("x").unwrap_err();
+        assert!(is_broken_pipe(&e));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("other")));
+    }
+}

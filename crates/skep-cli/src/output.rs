@@ -1,0 +1,78 @@
+//! One output model: a value is a line of JSON or a piece of text, from the same fields.
+
+use std::{fmt, io::Write};
+
+/// How values are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Format {
+    /// The format that the `--json` flag asks for.
+    pub const fn json_if(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// Where values go.
+pub struct Out<'a> {
+    writer: &'a mut dyn Write,
+    format: Format,
+}
+
+impl<'a> Out<'a> {
+    pub fn new(writer: &'a mut dyn Write, format: Format) -> Self {
+        Self { writer, format }
+    }
+
+    /// Writes one value. Text that is empty writes nothing.
+    pub fn emit<T: serde::Serialize + fmt::Display>(&mut self, value: &T) -> anyhow::Result<()> {
+        match self.format {
+            Format::Json => {
+                serde_json::to_writer(&mut *self.writer, value).map_err(std::io::Error::from)?;
+                writeln!(self.writer)?;
+            }
+            Format::Text => {
+                let text = value.to_string();
+                if !text.is_empty() {
+                    writeln!(self.writer, "{text}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what was written so far; live streams call it after each batch.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.writer.flush()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Serialize)]
+    struct Line {
+        packets: u32,
+    }
+
+    impl fmt::Display for Line {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{} packets", self.packets)
+        }
+    }
+
+    #[test]
+    fn text_and_json_show_the_same_value() {
+        for (format, want) in [(Format::Text, "3 packets\n"), (Format::Json, "{\"packets\":3}\n")] {
+            let mut bytes = Vec::new();
+            Out::new(&mut bytes, format).emit(&Line { packets: 3 }).unwrap();
+            assert_eq!(String::from_utf8(bytes).unwrap(), want);
+        }
+    }
+}
