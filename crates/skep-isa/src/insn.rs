@@ -1,136 +1,9 @@
 //! Decoded instructions: what a slot (or two) means.
 
-use crate::{Pc, Reg};
-
-/// Access size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Size {
-    /// 1 byte.
-    B,
-    /// 2 bytes.
-    H,
-    /// 4 bytes.
-    W,
-    /// 8 bytes.
-    Dw,
-}
-
-impl Size {
-    /// Size in bytes.
-    pub const fn bytes(self) -> u8 {
-        match self {
-            Self::B => 1,
-            Self::H => 2,
-            Self::W => 4,
-            Self::Dw => 8,
-        }
-    }
-}
-
-/// Operation width of ALU and jump instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Width {
-    /// 32 bit; an ALU result is zero-extended.
-    W32,
-    /// 64 bit.
-    W64,
-}
-
-/// An ALU operation with two operands, or `Neg` which ignores its second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AluOp {
-    /// `dst += src`
-    Add,
-    /// `dst -= src`
-    Sub,
-    /// `dst *= src`
-    Mul,
-    /// Unsigned division; by zero gives 0.
-    Div,
-    /// Signed division; by zero gives 0, `MIN / -1` gives `MIN`.
-    SDiv,
-    /// `dst |= src`
-    Or,
-    /// `dst &= src`
-    And,
-    /// Left shift by `src` modulo the width.
-    Lsh,
-    /// Logical right shift by `src` modulo the width.
-    Rsh,
-    /// `dst = -dst`; the operand is always `Operand::Imm(0)`.
-    Neg,
-    /// Unsigned remainder; by zero leaves `dst` (zero-extended in 32 bit).
-    Mod,
-    /// Signed remainder; by zero leaves `dst`, `MIN % -1` gives 0.
-    SMod,
-    /// `dst ^= src`
-    Xor,
-    /// `dst = src`
-    Mov,
-    /// `dst = sign_extend(src & 0xff)`
-    MovSx8,
-    /// `dst = sign_extend(src & 0xffff)`
-    MovSx16,
-    /// `dst = sign_extend(src & 0xffff_ffff)`, 64 bit only.
-    MovSx32,
-    /// Arithmetic right shift by `src` modulo the width.
-    Arsh,
-}
-
-/// A byte-order operation on the low `bits` of a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SwapOp {
-    /// `dst = htole(dst)`: truncation on a little-endian machine.
-    ToLe,
-    /// `dst = htobe(dst)`: swap on a little-endian machine.
-    ToBe,
-    /// `dst = bswap(dst)` on every machine (ISA v4).
-    Bswap,
-}
-
-/// A comparison of a conditional jump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CmpOp {
-    /// `==`
-    Eq,
-    /// Unsigned `>`
-    Gt,
-    /// Unsigned `>=`
-    Ge,
-    /// `dst & src != 0`
-    Set,
-    /// `!=`
-    Ne,
-    /// Signed `>`
-    SGt,
-    /// Signed `>=`
-    SGe,
-    /// Unsigned `<`
-    Lt,
-    /// Unsigned `<=`
-    Le,
-    /// Signed `<`
-    SLt,
-    /// Signed `<=`
-    SLe,
-}
-
-/// An atomic read-modify-write operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AtomicOp {
-    /// Addition.
-    Add,
-    /// Bitwise or.
-    Or,
-    /// Bitwise and.
-    And,
-    /// Bitwise exclusive or.
-    Xor,
-    /// Exchange; always fetches.
-    Xchg,
-    /// Compare with `r0` and exchange; always fetches, into `r0`.
-    CmpXchg,
-}
+use crate::{
+    Pc, Reg,
+    ops::{AluOp, AtomicOp, CmpOp, Size, SwapOp, Width},
+};
 
 /// Right-hand operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -331,7 +204,7 @@ pub enum Insn {
     /// Call.
     Call(CallTarget),
     /// `callx`: call the address in a register. Reserved in RFC 9669, emitted by compilers;
-    /// only the checked interpreter runs it.
+    /// only the checked interpreter runs it. The register number sits in the destination field.
     CallReg(Reg),
     /// Return from the program or subprogram.
     Exit,

@@ -1,8 +1,15 @@
 //! The eBPF instruction set of RFC 9669: slots, decoded instructions, text.
 #![forbid(unsafe_code)]
 
+mod codec;
 mod insn;
+pub mod opcode;
+pub mod ops;
 mod slot;
 
-pub use insn::{AluOp, AtomicOp, CallTarget, CmpOp, Imm64, Insn, Operand, Size, SwapOp, Width};
+pub use codec::{
+    DecodeError, EncodeError, Encoded, SlotError, TrailingBytes, decode, encode, slots_from_bytes,
+};
+pub use insn::{CallTarget, Imm64, Insn, Operand};
+pub use ops::{AluOp, AtomicOp, CmpOp, Size, SwapOp, Width};
 pub use slot::{Pc, Reg, Slot};
