@@ -166,6 +166,17 @@ pub enum UpdateMode {
     Exist,
 }
 
+impl UpdateMode {
+    /// As the `flags` argument of `bpf(2)` and of the helpers.
+    pub const fn flags(self) -> u64 {
+        match self {
+            Self::Any => 0,
+            Self::NoExist => 1,
+            Self::Exist => 2,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

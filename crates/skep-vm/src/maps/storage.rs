@@ -1,0 +1,163 @@
+//! The memory of a map: one mapping that stays where it is until the map goes.
+//!
+//! Everything inside is named by byte offset, so that the same bytes could live in a file that
+//! several processes map at different addresses. Pages are committed when first touched. Safe code
+//! sees the bytes only as atomics, because programs write values at any moment through the
+//! addresses they were given; metadata is written by this engine alone.
+
+use std::{
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+};
+
+use super::MapError;
+
+/// Most bytes one map may reserve: enough for every definition that the kernel would back with
+/// memory on a large machine, and small enough that many maps fit the address space.
+pub(crate) const LIMIT: usize = 1 << 38;
+
+/// Bytes of a page.
+pub(crate) const PAGE: usize = 4096;
+
+/// Rounds up to whole 64-bit words.
+pub(crate) const fn round8(bytes: usize) -> usize {
+    bytes.next_multiple_of(8)
+}
+
+/// One mapping.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to no thread; `base` and `len` never change after construction.
+unsafe impl Send for Storage {}
+// SAFETY: shared access goes through atomics only, see `words` and `u32`.
+unsafe impl Sync for Storage {}
+
+impl Storage {
+    /// Zeroed memory of at least `len` bytes; `None` means that the product overflowed.
+    pub(crate) fn new(len: Option<usize>) -> Result<Self, MapError> {
+        let no_memory = |bytes| MapError::NoMemory { bytes, limit: LIMIT as u64 };
+        let len = len.ok_or_else(|| no_memory(u64::MAX))?.max(1).next_multiple_of(PAGE);
+        if len > LIMIT {
+            return Err(no_memory(len as u64));
+        }
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that
+        // exists yet.
+        let p = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        match NonNull::new(p.cast::<u8>()) {
+            Some(base) if p != libc::MAP_FAILED => Ok(Self { base, len }),
+            _ => Err(no_memory(len as u64)),
+        }
+    }
+
+    /// First address.
+    pub(crate) fn addr(&self) -> usize {
+        self.base.as_ptr().addr()
+    }
+
+    /// Bytes, a whole number of pages.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Address of `off`, for programs. Panics outside of the mapping: offsets are this engine's.
+    pub(crate) fn ptr(&self, off: usize) -> NonNull<u8> {
+        assert!(off < self.len, "offset {off:#x} outside of a mapping of {:#x}", self.len);
+        // SAFETY: just checked that `off` stays inside of the mapping that starts at `base`.
+        unsafe { self.base.add(off) }
+    }
+
+    /// `count` 64-bit words at `off`. Panics outside of the mapping or when not aligned.
+    pub(crate) fn words(&self, off: usize, count: usize) -> &[AtomicU64] {
+        let inside = off <= self.len && count <= (self.len - off) / 8;
+        assert!(inside && off.is_multiple_of(8), "{count} words at {off:#x} of {:#x}", self.len);
+        // SAFETY: `off + 8 * count` is inside of the mapping, which lives as long as `self`.
+        let first = unsafe { self.base.add(off) };
+        // SAFETY: the range was just checked, pages are aligned to more than 8 and `off` to 8, every
+        // bit pattern is an `AtomicU64`, and safe code makes no other kind of reference to it.
+        unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>().as_ptr(), count) }
+    }
+
+    /// The 64-bit word at `off`.
+    pub(crate) fn u64(&self, off: usize) -> &AtomicU64 {
+        let inside = off < self.len && off.is_multiple_of(8); // a page ends on a word
+        assert!(inside, "word at {off:#x} of {:#x}", self.len);
+        // SAFETY: `off` is inside of the mapping, which lives as long as `self`.
+        let at = unsafe { self.base.add(off) };
+        // SAFETY: aligned as in `words`; eight bytes from an aligned offset stay in its page.
+        unsafe { at.cast::<AtomicU64>().as_ref() }
+    }
+
+    /// The 32-bit half word at `off`; only for metadata that is never read as a word.
+    pub(crate) fn u32(&self, off: usize) -> &AtomicU32 {
+        let inside = off < self.len && off.is_multiple_of(4); // a page ends on a half word
+        assert!(inside, "half word at {off:#x} of {:#x}", self.len);
+        // SAFETY: `off` is inside of the mapping, which lives as long as `self`.
+        let at = unsafe { self.base.add(off) };
+        // SAFETY: aligned to 4 as just checked; four bytes from there stay in its page.
+        unsafe { at.cast::<AtomicU32>().as_ref() }
+    }
+
+    /// Copies out; each word is read whole.
+    pub(crate) fn load(&self, off: usize, out: &mut [u8]) {
+        let words = self.words(off, out.len().div_ceil(8));
+        for (dst, word) in out.chunks_mut(8).zip(words) {
+            let bytes = word.load(Relaxed).to_ne_bytes();
+            dst.iter_mut().zip(bytes).for_each(|(d, s)| *d = s);
+        }
+    }
+
+    /// Copies in; each word is written whole, the last one padded with zeros.
+    pub(crate) fn store(&self, off: usize, src: &[u8]) {
+        let (full, tail) = src.as_chunks::<8>();
+        let words = self.words(off, src.len().div_ceil(8));
+        for (word, bytes) in words.iter().zip(full) {
+            word.store(u64::from_ne_bytes(*bytes), Relaxed);
+        }
+        if !tail.is_empty()
+            && let Some(last) = words.last()
+        {
+            last.store(padded(tail), Relaxed);
+        }
+    }
+
+    /// Zeroes `len` bytes, rounded up to words.
+    pub(crate) fn zero(&self, off: usize, len: usize) {
+        self.words(off, len.div_ceil(8)).iter().for_each(|w| w.store(0, Relaxed));
+    }
+
+    /// Do the bytes at `off`, which `store` wrote, equal `other`?
+    pub(crate) fn equals(&self, off: usize, other: &[u8]) -> bool {
+        let (full, tail) = other.as_chunks::<8>();
+        let words = self.words(off, other.len().div_ceil(8));
+        let whole = words.iter().zip(full).all(|(w, b)| w.load(Relaxed) == u64::from_ne_bytes(*b));
+        whole && (tail.is_empty() || words.last().is_some_and(|w| w.load(Relaxed) == padded(tail)))
+    }
+}
+
+/// Up to eight bytes as a word, zeros above.
+pub(crate) fn padded(tail: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(tail).for_each(|(d, s)| *d = *s);
+    u64::from_ne_bytes(bytes)
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        // SAFETY: `base..base + len` came from `mmap` and is unmapped only here; programs hold an
+        // `Arc` of each map whose addresses they may have.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
