@@ -1,10 +1,49 @@
-//! BTF and BTF.ext: parse, write, print as C, match for CO-RE.
+//! BTF, the type format of BPF objects and of the Linux kernel: parse, write, match for CO-RE, decode
+//! values by type, print as C.
+//!
+//! Everything here is pure: callers pass bytes and get values back, nothing reads a file or asks the
+//! running system. Bytes are untrusted: parsing validates them completely in one linear pass, and
+//! every later walk over types is bounded, whatever cycles the types form.
+//!
+//! ```
+//! use skep_btf::{Btf, KindTag};
+//!
+//! let btf = Btf::parse(b"\x9f\xeb\x01\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0")?;
+//! assert!(btf.find(KindTag::Int, "int").next().is_none());
+//! # Ok::<(), skep_btf::BtfError>(())
+//! ```
 #![forbid(unsafe_code)]
 
+mod btf;
+mod error;
+pub mod ext;
+mod index;
+mod kind;
+mod parse;
+mod raw;
+mod size;
+
+pub use btf::Btf;
+pub use error::{BtfError, SizeError};
+pub use index::essential_name;
+pub use kind::{
+    Array, Composite, DataSec, DeclTag, Encoding, Enum, Enumerator, Func, FuncProto, Int, Kind,
+    KindTag, Linkage, List, Member, Param, SecVar, Type, TypeTag, Var,
+};
+
 /// Number of a type within its BTF; 0 is `void`.
+///
+/// In a split BTF the numbers of the base come first and its own follow them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TypeId(pub u32);
 
-/// Parsed BTF. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Btf {}
+impl TypeId {
+    /// `void`.
+    pub const VOID: Self = Self(0);
+}
+
+impl std::fmt::Display for TypeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{}]", self.0)
+    }
+}

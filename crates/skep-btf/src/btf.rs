@@ -1,0 +1,184 @@
+//! The parsed form: words of types, where each starts, strings, and indexes made when first needed.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use crate::{
+    KindTag, Type, TypeId,
+    index::{NameIndex, essential_name},
+    kind,
+    raw::{self, Order, RawType},
+};
+
+/// Parsed BTF. Cheap to clone.
+///
+/// It keeps the bytes and where each type starts, and reads a type when asked for it.
+#[derive(Clone)]
+pub struct Btf {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the clones of one [`Btf`] share.
+pub(crate) struct Inner {
+    /// Of a split BTF, what it continues.
+    pub(crate) base: Option<Btf>,
+    /// Number of the first type stored here; lower ones are the base's, or `void`.
+    pub(crate) first_id: u32,
+    /// Offset of the first string stored here; lower ones are the base's.
+    pub(crate) first_string: u32,
+    /// The type section in this machine's byte order.
+    pub(crate) words: Box<[u32]>,
+    /// Where each type starts in `words`, and where the last ends.
+    pub(crate) starts: Box<[u32]>,
+    /// The string section. Bytes that are not UTF-8 read as `?`.
+    pub(crate) strings: Box<str>,
+    /// The string section as it is, where it is not UTF-8.
+    pub(crate) raw_strings: Option<Box<[u8]>>,
+    /// Was the file big-endian?
+    pub(crate) big_endian: bool,
+    pub(crate) names: OnceLock<NameIndex>,
+    pub(crate) pointer_size: OnceLock<u32>,
+}
+
+impl Btf {
+    /// Number of types, the base's and `void` included: every valid [`TypeId`] is below it.
+    #[allow(clippy::len_without_is_empty, reason = "void is always there")]
+    pub fn len(&self) -> usize {
+        self.inner.first_id as usize + self.inner.starts.len().saturating_sub(1)
+    }
+
+    /// What this split BTF continues.
+    pub fn base(&self) -> Option<&Self> {
+        self.inner.base.as_ref()
+    }
+
+    /// Number of the first type that is not the base's: 1 without a base.
+    pub fn first_id(&self) -> TypeId {
+        TypeId(self.inner.first_id)
+    }
+
+    /// Was the file written for a big-endian machine?
+    ///
+    /// Types and CO-RE read the same either way; only bytes of values differ.
+    pub fn is_big_endian(&self) -> bool {
+        self.inner.big_endian
+    }
+
+    /// All type numbers from 1 on, the base's first.
+    pub fn ids(&self) -> impl DoubleEndedIterator<Item = TypeId> + use<> {
+        (1..u32::try_from(self.len()).unwrap_or(u32::MAX)).map(TypeId)
+    }
+
+    /// The type with this number.
+    pub fn get(&self, id: TypeId) -> Option<Type<'_>> {
+        let (owner, raw) = self.raw(id)?;
+        Some(kind::read(owner, raw))
+    }
+
+    /// Its kind alone, cheaper than [`Btf::get`].
+    pub fn kind_tag(&self, id: TypeId) -> Option<KindTag> {
+        KindTag::from_number(self.raw(id)?.1.kind())
+    }
+
+    /// Its name alone; empty when it has none.
+    pub fn name(&self, id: TypeId) -> Option<&str> {
+        let (owner, raw) = self.raw(id)?;
+        Some(owner.name_at(raw.name_off))
+    }
+
+    /// The string at this offset of the string section, the base's strings first.
+    pub fn string(&self, offset: u32) -> Option<&str> {
+        let mut owner = self;
+        while offset < owner.inner.first_string {
+            owner = owner.inner.base.as_ref()?;
+        }
+        let at = offset.checked_sub(owner.inner.first_string)?;
+        let tail = owner.inner.strings.get(at as usize..)?;
+        tail.split_once('\0').map(|(name, _)| name)
+    }
+
+    /// Is this the offset of a string? Cheaper than [`Btf::string`].
+    pub(crate) fn has_string(&self, offset: u32) -> bool {
+        let mut owner = self;
+        while offset < owner.inner.first_string {
+            match owner.inner.base.as_ref() {
+                Some(base) => owner = base,
+                None => return false,
+            }
+        }
+        let at = (offset - owner.inner.first_string) as usize;
+        at < owner.inner.strings.len() && owner.inner.strings.is_char_boundary(at)
+    }
+
+    /// The types of this kind and name, in order, the base's first.
+    ///
+    /// The first call builds an index of all names.
+    pub fn find<'a>(&'a self, kind: KindTag, name: &'a str) -> impl Iterator<Item = TypeId> + 'a {
+        self.find_essential(essential_name(name))
+            .filter(move |&id| self.kind_tag(id) == Some(kind) && self.name(id) == Some(name))
+    }
+
+    /// The types of this name up to a `___flavor`, in order, the base's first.
+    pub fn find_essential<'a>(&'a self, name: &'a str) -> impl Iterator<Item = TypeId> + 'a {
+        // At most one base below a module in practice; the depth is what the caller stacked.
+        let mut layers: Vec<&Self> = std::iter::successors(Some(self), |b| b.base()).collect();
+        layers.reverse();
+        layers.into_iter().flat_map(move |layer| {
+            layer.inner.names.get_or_init(|| NameIndex::new(layer)).candidates(name).filter(
+                move |&id| layer.name(id).is_some_and(|found| essential_name(found) == name),
+            )
+        })
+    }
+
+    /// The bytes of a `.BTF` section with these types and strings; a split BTF's own only.
+    ///
+    /// In the byte order of the file that was read, without what a longer header pointed to.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let inner = &self.inner;
+        let strings = match &inner.raw_strings {
+            Some(bytes) => bytes,
+            None => inner.strings.as_bytes(),
+        };
+        raw::section(
+            &inner.words,
+            strings,
+            if inner.big_endian { Order::Big } else { Order::Little },
+        )
+    }
+
+    /// The layer that stores a type, and its words.
+    pub(crate) fn raw(&self, id: TypeId) -> Option<(&Self, RawType<'_>)> {
+        let mut owner = self;
+        while id.0 < owner.inner.first_id {
+            match owner.inner.base.as_ref() {
+                Some(base) => owner = base,
+                None => return (id.0 == 0).then_some((owner, RawType::VOID)),
+            }
+        }
+        let at = (id.0 - owner.inner.first_id) as usize;
+        let (&start, &end) = (owner.inner.starts.get(at)?, owner.inner.starts.get(at + 1)?);
+        match owner.inner.words.get(start as usize..end as usize)? {
+            &[name_off, info, size_or_type, ref rest @ ..] => {
+                Some((owner, RawType { name_off, info, size_or_type, rest }))
+            }
+            _ => None,
+        }
+    }
+
+    /// A string that parsing has already found to exist.
+    pub(crate) fn name_at(&self, offset: u32) -> &str {
+        self.string(offset).unwrap_or("")
+    }
+}
+
+impl fmt::Debug for Btf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Btf")
+            .field("types", &self.len())
+            .field("string_bytes", &self.inner.strings.len())
+            .field("base", &self.inner.base)
+            .finish_non_exhaustive()
+    }
+}

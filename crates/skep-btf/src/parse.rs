@@ -1,0 +1,321 @@
+//! From untrusted bytes to [`Btf`]: one linear pass that leaves nothing to check later.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::{
+    Btf, BtfError, KindTag, TypeId,
+    btf::Inner,
+    raw::{self, HEADER_LEN, MAX_NAME, Order, TYPE_WORDS, info_kind, info_vlen},
+};
+
+impl Btf {
+    /// Reads a `.BTF` section, an object's or the kernel's.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError`] with the place where the bytes stop being BTF.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
+        parse(bytes, None)
+    }
+
+    /// Reads a split `.BTF` that continues `base`, such as a kernel module's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Btf::parse`].
+    pub fn parse_split(bytes: &[u8], base: &Self) -> Result<Self, BtfError> {
+        parse(bytes, Some(base))
+    }
+
+    /// Is this the offset of a string that is short enough for a name?
+    fn has_name(&self, offset: u32) -> bool {
+        self.string(offset).is_some_and(|name| name.len() <= MAX_NAME)
+    }
+
+    /// End of the string offsets: a split BTF on this one continues from here.
+    pub(crate) fn string_end(&self) -> u32 {
+        let own = u32::try_from(self.inner.strings.len()).unwrap_or(u32::MAX);
+        self.inner.first_string.saturating_add(own)
+    }
+}
+
+/// Where the parts are, in bytes from the start of the file.
+struct Parts<'a> {
+    order: Order,
+    types: &'a [u8],
+    types_at: u64,
+    strings: &'a [u8],
+    strings_at: u64,
+}
+
+fn split_parts(bytes: &[u8]) -> Result<Parts<'_>, BtfError> {
+    const SECTION: &str = ".BTF";
+    let truncated = BtfError::HeaderTruncated {
+        section: SECTION,
+        need: HEADER_LEN as usize,
+        found: bytes.len(),
+    };
+    let &[m0, m1, version, _flags, ..] = bytes else { return Err(truncated) };
+    let order = Order::of_magic([m0, m1])
+        .ok_or(BtfError::BadMagic { section: SECTION, found: u16::from_le_bytes([m0, m1]) })?;
+    if version != raw::VERSION {
+        return Err(BtfError::BadVersion { section: SECTION, found: version });
+    }
+    let field = |at| order.word_at(bytes, at).ok_or_else(|| truncated.clone());
+    let header = field(4)?;
+    let (type_off, type_len, str_off, str_len) = (field(8)?, field(12)?, field(16)?, field(20)?);
+    // A longer header has fields added later (the layout of kinds); none changes these parts.
+    if header < HEADER_LEN || header as usize > bytes.len() {
+        return Err(BtfError::BadHeaderLen {
+            section: SECTION,
+            found: header,
+            min: HEADER_LEN,
+            max: bytes.len(),
+        });
+    }
+    let part = |part, off: u32, len: u32| {
+        let start = u64::from(header) + u64::from(off);
+        let end = start + u64::from(len);
+        let slice = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+        let slice = slice.and_then(|(start, end)| bytes.get(start..end));
+        let slice = slice.ok_or(BtfError::PartOutside { part, start, end, len: bytes.len() })?;
+        Ok((slice, start))
+    };
+    let (types, types_at) = part("type section", type_off, type_len)?;
+    let (strings, strings_at) = part("string section", str_off, str_len)?;
+    // Only positions relative to the section matter, and its words are read one by one.
+    if !type_off.is_multiple_of(4) || !type_len.is_multiple_of(4) {
+        return Err(BtfError::PartMisaligned {
+            part: "type section",
+            start: types_at,
+            len: u64::from(type_len),
+        });
+    }
+    Ok(Parts { order, types, types_at, strings, strings_at })
+}
+
+fn parse(bytes: &[u8], base: Option<&Btf>) -> Result<Btf, BtfError> {
+    let parts = split_parts(bytes)?;
+    let big_endian = parts.order == Order::Big;
+    if base.is_some_and(|b| b.inner.big_endian != big_endian) {
+        return Err(BtfError::MixedByteOrder);
+    }
+    let (strings, raw_strings) = text(parts.strings, parts.strings_at, base.is_some())?;
+    let words = raw::words(parts.types, parts.order);
+    let first_id = base.map_or(Ok(1), |b| u32::try_from(b.len()));
+    let mut inner = Inner {
+        base: base.cloned(),
+        first_id: first_id.map_err(|_| BtfError::TooManyTypes)?,
+        first_string: base.map_or(0, Btf::string_end),
+        words: words.into_boxed_slice(),
+        starts: Box::default(),
+        strings,
+        raw_strings,
+        big_endian,
+        names: OnceLock::new(),
+        pointer_size: OnceLock::new(),
+    };
+    inner.starts = Scan::new(&inner, parts.types_at).run()?.into_boxed_slice();
+    Ok(Btf { inner: Arc::new(inner) })
+}
+
+/// The string section as text of the same length, and its bytes where that loses something.
+fn text(bytes: &[u8], at: u64, split: bool) -> Result<(Box<str>, Option<Box<[u8]>>), BtfError> {
+    // A split BTF may have no strings of its own, or start in the middle of the numbering.
+    let starts_well = split || bytes.first() == Some(&0);
+    if !(starts_well && bytes.last() == Some(&0) || split && bytes.is_empty()) {
+        return Err(BtfError::BadStrings { offset: at });
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Ok((text.into(), None));
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    Ok((text.into_boxed_str(), Some(bytes.into())))
+}
+
+/// One pass over the words of the type section.
+struct Scan<'a> {
+    inner: &'a Inner,
+    /// Where the type section starts in the file, for errors.
+    types_at: u64,
+    /// Some string is longer than a name may be, so each name has to be measured.
+    long_strings: bool,
+    /// The highest type number referred to, and who does so: types may refer forwards, so this
+    /// is compared when the count is known.
+    highest_ref: (u32, TypeId, u64),
+}
+
+impl<'a> Scan<'a> {
+    fn new(inner: &'a Inner, types_at: u64) -> Self {
+        let long_strings = inner.strings.split('\0').any(|s| s.len() > MAX_NAME);
+        Self { inner, types_at, long_strings, highest_ref: (0, TypeId::VOID, 0) }
+    }
+
+    fn run(mut self) -> Result<Vec<u32>, BtfError> {
+        let words = &self.inner.words;
+        // Most types have no or few elements; the guess saves most of the growing.
+        let mut starts = Vec::with_capacity(words.len() / 8 + 1);
+        let mut at = 0usize;
+        let mut next_id = self.inner.first_id;
+        while at < words.len() {
+            starts.push(u32::try_from(at).map_err(|_| BtfError::TooManyTypes)?);
+            at += self.one(TypeId(next_id), at)?;
+            next_id = next_id.checked_add(1).ok_or(BtfError::TooManyTypes)?;
+        }
+        starts.push(u32::try_from(at).map_err(|_| BtfError::TooManyTypes)?);
+        let (target, id, offset) = self.highest_ref;
+        if target >= next_id {
+            return Err(BtfError::BadTypeRef { id, offset, target, count: next_id });
+        }
+        Ok(starts)
+    }
+
+    /// Validates the type at word `at`; returns how many words it has.
+    fn one(&mut self, id: TypeId, at: usize) -> Result<usize, BtfError> {
+        let offset = self.types_at + at as u64 * 4;
+        let rest = self.inner.words.get(at..).unwrap_or_default();
+        let truncated = |need: usize| BtfError::TypeTruncated {
+            id,
+            offset,
+            need: need as u64 * 4,
+            found: rest.len() as u64 * 4,
+        };
+        let &[name_off, info, size_or_type, ref rest_words @ ..] = rest else {
+            return Err(truncated(TYPE_WORDS));
+        };
+        let tag = match KindTag::from_number(info_kind(info)) {
+            Some(tag) if tag != KindTag::Void => tag,
+            _ => return Err(BtfError::UnknownKind { id, offset, kind: info_kind(info) }),
+        };
+        let (own, each) = tag.payload();
+        let vlen = info_vlen(info);
+        let count = if each == 0 { 0 } else { vlen as usize };
+        // At most 3 * 2^24 words: no overflow.
+        let payload = own + each * count;
+        let Some(payload_words) = rest_words.get(..payload) else {
+            return Err(truncated(TYPE_WORDS + payload));
+        };
+        let mut check = Check { scan: self, id, offset, tag };
+        check.name(name_off)?;
+        check.fields(vlen, size_or_type, payload_words)?;
+        Ok(TYPE_WORDS + payload)
+    }
+}
+
+/// Validation of one type.
+struct Check<'s, 'a> {
+    scan: &'s mut Scan<'a>,
+    id: TypeId,
+    offset: u64,
+    tag: KindTag,
+}
+
+impl Check<'_, '_> {
+    fn fields(&mut self, vlen: u32, size_or_type: u32, payload: &[u32]) -> Result<(), BtfError> {
+        match self.tag {
+            KindTag::Ptr
+            | KindTag::Typedef
+            | KindTag::Volatile
+            | KindTag::Const
+            | KindTag::Restrict
+            | KindTag::Func
+            | KindTag::Var
+            | KindTag::DeclTag
+            | KindTag::TypeTag => self.reference(size_or_type),
+            KindTag::Array => {
+                for &target in payload.iter().take(2) {
+                    self.reference(target);
+                }
+            }
+            KindTag::Struct | KindTag::Union => {
+                for element in payload.chunks_exact(3) {
+                    if let &[name, target, _] = element {
+                        self.name(name)?;
+                        self.reference(target);
+                    }
+                }
+            }
+            KindTag::FuncProto => {
+                self.reference(size_or_type);
+                for element in payload.chunks_exact(2) {
+                    if let &[name, target] = element {
+                        self.name(name)?;
+                        self.reference(target);
+                    }
+                }
+            }
+            KindTag::Enum | KindTag::Enum64 => {
+                self.size(size_or_type, &[1, 2, 4, 8])?;
+                for element in payload.chunks_exact(self.tag.payload().1) {
+                    if let &[name, ..] = element {
+                        self.name(name)?;
+                    }
+                }
+            }
+            KindTag::DataSec => {
+                for element in payload.chunks_exact(3) {
+                    if let &[target, ..] = element {
+                        self.reference(target);
+                    }
+                }
+            }
+            KindTag::Int => {
+                self.size(size_or_type, &[1, 2, 4, 8, 16])?;
+                let bits = payload.first().map_or(0, |word| word & 0xff);
+                if bits > size_or_type * 8 {
+                    return Err(self.bad("a number of bits of", bits));
+                }
+            }
+            KindTag::Float => self.size(size_or_type, &[2, 4, 8, 12, 16])?,
+            KindTag::Fwd | KindTag::Void => {}
+        }
+        // Functions keep their linkage there; nothing else without elements uses it.
+        if self.tag.payload().1 == 0 && self.tag != KindTag::Func && vlen != 0 {
+            return Err(self.bad("an element count of", vlen));
+        }
+        Ok(())
+    }
+
+    fn bad(&self, what: &'static str, found: u32) -> BtfError {
+        BtfError::BadField { id: self.id, offset: self.offset, kind: self.tag, what, found }
+    }
+
+    fn size(&self, size: u32, known: &[u32]) -> Result<(), BtfError> {
+        if known.contains(&size) { Ok(()) } else { Err(self.bad("a size of", size)) }
+    }
+
+    fn reference(&mut self, target: u32) {
+        if target > self.scan.highest_ref.0 {
+            self.scan.highest_ref = (target, self.id, self.offset);
+        }
+    }
+
+    fn name(&self, name: u32) -> Result<(), BtfError> {
+        let inner = self.scan.inner;
+        // In a split BTF the base's strings come first, and its last one ends within it.
+        let Some(at) = name.checked_sub(inner.first_string) else {
+            let base = inner.base.as_ref().filter(|base| base.has_name(name));
+            return base.map(|_| ()).ok_or_else(|| self.bad_name(name));
+        };
+        let at = at as usize;
+        // The section ends with a NUL, so every offset in it is a string that ends.
+        if at >= inner.strings.len() || !inner.strings.is_char_boundary(at) {
+            return Err(self.bad_name(name));
+        }
+        if self.scan.long_strings {
+            let tail = inner.strings.as_bytes().get(at..).unwrap_or_default();
+            if !tail.iter().take(MAX_NAME + 1).any(|&b| b == 0) {
+                return Err(self.bad_name(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn bad_name(&self, name: u32) -> BtfError {
+        BtfError::BadName { id: self.id, offset: self.offset, name }
+    }
+}
