@@ -1,0 +1,620 @@
+//! A live kernel map.
+
+use std::{
+    fmt,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use skep_abi::{MapDef, MapFlags, MapType, UpdateMode};
+
+use crate::{
+    error::MapError,
+    sys::{self, Batch, BatchEnd, MapFd, SysError},
+};
+
+/// A kernel map. Dropping it closes the descriptor; the map itself lives on while a program, a
+/// pin or another map holds it.
+///
+/// Values are as the system call sees them: of a per-CPU map all CPUs' values one after the other,
+/// each rounded up to 8 bytes ([`Map::value_bytes`]).
+pub struct Map {
+    fd: MapFd,
+    name: String,
+    def: MapDef,
+}
+
+/// BTF for a map: the descriptor and the ids of its key and value types.
+#[derive(Clone, Copy, Debug)]
+pub struct MapBtf<'a> {
+    /// Loaded BTF.
+    pub btf: BorrowedFd<'a>,
+    /// Type of the key; 0 for none.
+    pub key: u32,
+    /// Type of the value; 0 for none.
+    pub value: u32,
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Map");
+        out.field("name", &self.name).field("def", &self.def).finish_non_exhaustive()
+    }
+}
+
+/// Map types whose keys and values have no BTF in the kernel.
+const WITHOUT_BTF: &[MapType] = &[
+    MapType::PERF_EVENT_ARRAY,
+    MapType::CGROUP_ARRAY,
+    MapType::STACK_TRACE,
+    MapType::ARRAY_OF_MAPS,
+    MapType::HASH_OF_MAPS,
+    MapType::DEVMAP,
+    MapType::DEVMAP_HASH,
+    MapType::CPUMAP,
+    MapType::XSKMAP,
+    MapType::SOCKMAP,
+    MapType::SOCKHASH,
+    MapType::QUEUE,
+    MapType::STACK,
+    MapType::ARENA,
+    MapType::RINGBUF,
+    MapType::USER_RINGBUF,
+    MapType::PROG_ARRAY,
+    MapType::BLOOM_FILTER,
+];
+
+impl Map {
+    /// Makes a map. `inner` is the template of a map-in-map.
+    ///
+    /// What depends on the machine is filled in: a perf event array of 0 entries gets one per
+    /// possible CPU, a ring buffer's size becomes a power of two of whole pages. A kernel that
+    /// refuses the BTF gets the map without it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, with the map's name.
+    #[doc(alias = "BPF_MAP_CREATE")]
+    pub fn create(
+        name: &str,
+        def: MapDef,
+        inner: Option<&Self>,
+        btf: Option<MapBtf<'_>>,
+    ) -> Result<Self, MapError> {
+        let fail = |source| MapError { map: name.to_owned(), source };
+        let def = adjust(def).map_err(fail)?;
+        let btf = btf
+            .filter(|b| b.value != 0 && !WITHOUT_BTF.contains(&def.map_type))
+            .map(|b| (b.btf, b.key, b.value));
+        let mut new = sys::MapCreate { name, def, inner: inner.map(Self::as_fd), btf };
+        let fd = match MapFd::create(&new) {
+            Err(_) if new.btf.is_some() => {
+                new.btf = None;
+                MapFd::create(&new)
+            }
+            other => other,
+        };
+        Ok(Self { fd: fd.map_err(fail)?, name: name.to_owned(), def })
+    }
+
+    /// Opens a pinned map.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` when nothing is pinned there; `EINVAL` when it is not a map.
+    #[doc(alias = "BPF_OBJ_GET")]
+    pub fn open_pinned(path: &Path) -> Result<Self, MapError> {
+        let fail = |source| MapError { map: path.display().to_string(), source };
+        Self::adopt(sys::obj_get(path).map_err(fail)?).map_err(fail)
+    }
+
+    /// Takes over a descriptor of a map.
+    fn adopt(fd: OwnedFd) -> Result<Self, SysError> {
+        let (fd, info) = MapFd::adopt(fd)?;
+        let def = MapDef {
+            map_type: MapType(info.map_type),
+            key_size: info.key_size,
+            value_size: info.value_size,
+            max_entries: info.max_entries,
+            flags: MapFlags(info.map_flags),
+            extra: info.map_extra,
+            numa_node: 0,
+        };
+        Ok(Self { fd, name: info.name(), def })
+    }
+
+    /// Pins the map at a path of a bpf file system.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST`, `EPERM` (not bpffs), `ENOENT` (no such directory).
+    #[doc(alias = "BPF_OBJ_PIN")]
+    pub fn pin(&self, path: &Path) -> Result<(), MapError> {
+        sys::obj_pin(self.as_fd(), path).map_err(|e| self.fail(e))
+    }
+
+    /// The map's name, as the object or the kernel gave it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Shape, with what creation filled in.
+    pub fn def(&self) -> &MapDef {
+        &self.def
+    }
+
+    /// The kernel's id of this map.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn id(&self) -> Result<u32, MapError> {
+        self.fd.info().map(|info| info.id).map_err(|e| self.fail(e))
+    }
+
+    /// Length of a value as the system call sees it.
+    pub fn value_bytes(&self) -> usize {
+        self.fd.value_bytes()
+    }
+
+    /// Copies the value of `key` into `value`, which is [`Map::value_bytes`] long.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` when there is none; `EINVAL` when a length is wrong; `ENOTSUPP` or `EOPNOTSUPP`
+    /// when this type has no look-up.
+    pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<(), MapError> {
+        self.fd.lookup(key, value, 0).map_err(|e| self.fail(e))
+    }
+
+    /// The value of `key`; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Map::lookup`].
+    pub fn lookup_vec(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
+        let mut value = vec![0; self.value_bytes()];
+        self.found(self.fd.lookup(key, &mut value, 0)).map(|found| found.then_some(value))
+    }
+
+    /// Stores an entry.
+    ///
+    /// # Errors
+    ///
+    /// `E2BIG` when full, `EEXIST`, `ENOENT` by `mode`, `EPERM` when frozen.
+    pub fn update(&self, key: &[u8], value: &[u8], mode: UpdateMode) -> Result<(), MapError> {
+        self.fd.update(key, value, flags(mode)).map_err(|e| self.fail(e))
+    }
+
+    /// Removes an entry.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` when there is none; `EINVAL` in arrays.
+    pub fn delete(&self, key: &[u8]) -> Result<(), MapError> {
+        self.fd.delete(key).map_err(|e| self.fail(e))
+    }
+
+    /// Copies the key behind `key` into `next`; false at the end. `None` gives the first key, and
+    /// so does a key that is not in a hash.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, except `ENOENT`.
+    pub fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<bool, MapError> {
+        self.found(self.fd.next_key(key, next))
+    }
+
+    /// Walks the keys. Concurrent changes may repeat or skip keys, as the kernel does it; the walk
+    /// ends after at most twice the map's capacity.
+    pub fn keys(&self) -> Keys<'_> {
+        let left = u64::from(self.def.max_entries).saturating_mul(2);
+        Keys { map: self, last: None, left }
+    }
+
+    /// Takes an entry out; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTSUPP` where the type, or before Linux 5.14 a hash, has no such operation.
+    #[doc(alias = "BPF_MAP_LOOKUP_AND_DELETE_ELEM")]
+    pub fn lookup_and_delete(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
+        let mut value = vec![0; self.value_bytes()];
+        self.found(self.fd.lookup_delete(key, &mut value)).map(|found| found.then_some(value))
+    }
+
+    /// Adds a value to a queue, stack or bloom filter.
+    ///
+    /// # Errors
+    ///
+    /// `E2BIG` when full.
+    pub fn push(&self, value: &[u8], mode: UpdateMode) -> Result<(), MapError> {
+        self.update(&[], value, mode)
+    }
+
+    /// Takes the next value of a queue or stack; `None` when empty.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn pop(&self) -> Result<Option<Vec<u8>>, MapError> {
+        self.lookup_and_delete(&[])
+    }
+
+    /// The next value of a queue or stack without taking it; `None` when empty.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn peek(&self) -> Result<Option<Vec<u8>>, MapError> {
+        self.lookup_vec(&[])
+    }
+
+    /// May this value be in a bloom filter?
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn may_contain(&self, value: &[u8]) -> Result<bool, MapError> {
+        let mut value = value.to_vec();
+        self.found(self.fd.lookup(&[], &mut value, 0))
+    }
+
+    /// Stores a map, program or perf event in a map that holds descriptors (map-in-map, prog
+    /// array, perf event array, cgroup array, sockmap).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the object does not fit the map.
+    pub fn set_fd(&self, key: &[u8], fd: BorrowedFd<'_>) -> Result<(), MapError> {
+        // A sockmap may have values of 8 bytes; the descriptor is then the whole 64-bit number.
+        let value = match self.value_bytes() {
+            8 => i64::from(fd.as_raw_fd()).to_ne_bytes().to_vec(),
+            _ => fd.as_raw_fd().to_ne_bytes().to_vec(),
+        };
+        self.update(key, &value, UpdateMode::Any)
+    }
+
+    /// The inner map stored at `key` of a map-in-map.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; opening by id needs `CAP_SYS_ADMIN`.
+    pub fn inner_map(&self, key: &[u8]) -> Result<Option<Self>, MapError> {
+        let Some(value) = self.lookup_vec(key)? else { return Ok(None) };
+        let id = <[u8; 4]>::try_from(value.as_slice()).map(u32::from_ne_bytes).unwrap_or(0);
+        let fd = sys::map_by_id(id).map_err(|e| self.fail(e))?;
+        Self::adopt(fd).map(Some).map_err(|e| self.fail(e))
+    }
+
+    /// Makes the map read-only for system calls, for good; programs are not affected.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` while it is mapped writable.
+    #[doc(alias = "BPF_MAP_FREEZE")]
+    pub fn freeze(&self) -> Result<(), MapError> {
+        self.fd.freeze().map_err(|e| self.fail(e))
+    }
+
+    /// All entries, by batches where the kernel has them for this type, else one by one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's. Entries that vanish meanwhile are left out.
+    pub fn entries(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MapError> {
+        match self.entries_by_batch() {
+            Ok(entries) => Ok(entries),
+            Err(_) => self.entries_by_key(),
+        }
+    }
+
+    fn entries_by_key(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MapError> {
+        let mut out = Vec::new();
+        for key in self.keys() {
+            let key = key?;
+            if let Some(value) = self.lookup_vec(&key)? {
+                out.push((key, value));
+            }
+        }
+        Ok(out)
+    }
+
+    fn entries_by_batch(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MapError> {
+        let (key, value) = (self.def.key_size as usize, self.value_bytes());
+        let mut entries = Vec::new();
+        let mut at = Batch::default();
+        let mut room = 256_usize;
+        loop {
+            let (mut keys, mut values) = (vec![0; room * key], vec![0; room * value]);
+            let mut next = at.clone();
+            let end = match self.fd.lookup_batch(&mut next, &mut keys, &mut values, false) {
+                // One bucket of the hash holds more than the room: the kernel gave nothing.
+                Err(e) if e.errno() == libc::ENOSPC && room < 1 << 20 => {
+                    room *= 4;
+                    continue;
+                }
+                other => other.map_err(|e| self.fail(e))?,
+            };
+            at = next;
+            let (BatchEnd::More(count) | BatchEnd::Done(count)) = end;
+            let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value)).take(count);
+            entries.extend(pairs.map(|(k, v)| (k.to_vec(), v.to_vec())));
+            if matches!(end, BatchEnd::Done(_)) || count == 0 {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// Takes up to `count` entries out of a hash at once.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` when one bucket holds more than `count`; `ENOTSUPP` where the type has no batches.
+    pub fn drain_batch(&self, count: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MapError> {
+        let (key, value) = (self.def.key_size as usize, self.value_bytes());
+        let count = count.min(self.def.max_entries as usize);
+        let (mut keys, mut values) = (vec![0; count * key], vec![0; count * value]);
+        let end = self.fd.lookup_batch(&mut Batch::default(), &mut keys, &mut values, true);
+        let (BatchEnd::More(count) | BatchEnd::Done(count)) = end.map_err(|e| self.fail(e))?;
+        let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value)).take(count);
+        Ok(pairs.map(|(k, v)| (k.to_vec(), v.to_vec())).collect())
+    }
+
+    /// Stores many entries at once: `keys` and `values` one after the other. The number is how
+    /// many were stored, also beside an error.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Map::update`], of the first entry that failed.
+    #[doc(alias = "BPF_MAP_UPDATE_BATCH")]
+    pub fn update_batch(
+        &self,
+        keys: &[u8],
+        values: &[u8],
+        mode: UpdateMode,
+    ) -> (usize, Result<(), MapError>) {
+        let (done, result) = self.fd.update_batch(keys, values, flags(mode));
+        (done, result.map_err(|e| self.fail(e)))
+    }
+
+    /// Removes many entries at once. The number is how many were removed, also beside an error.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Map::delete`], of the first key that failed.
+    #[doc(alias = "BPF_MAP_DELETE_BATCH")]
+    pub fn delete_batch(&self, keys: &[u8]) -> (usize, Result<(), MapError>) {
+        let (done, result) = self.fd.delete_batch(keys);
+        (done, result.map_err(|e| self.fail(e)))
+    }
+
+    fn fail(&self, source: SysError) -> MapError {
+        MapError { map: self.name.clone(), source }
+    }
+
+    fn found(&self, result: Result<(), SysError>) -> Result<bool, MapError> {
+        match result {
+            Ok(()) => Ok(true),
+            Err(e) if e.errno() == libc::ENOENT => Ok(false),
+            Err(e) => Err(self.fail(e)),
+        }
+    }
+}
+
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.fd()
+    }
+}
+
+/// Keys of a map, from [`Map::keys`].
+#[derive(Debug)]
+pub struct Keys<'a> {
+    map: &'a Map,
+    last: Option<Vec<u8>>,
+    left: u64,
+}
+
+impl Iterator for Keys<'_> {
+    type Item = Result<Vec<u8>, MapError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let mut next = vec![0; self.map.def.key_size as usize];
+        match self.map.next_key(self.last.as_deref(), &mut next) {
+            Ok(true) => {
+                self.last = Some(next.clone());
+                Some(Ok(next))
+            }
+            Ok(false) => None,
+            Err(e) => {
+                self.left = 0;
+                Some(Err(e))
+            }
+        }
+    }
+}
+
+fn flags(mode: UpdateMode) -> u64 {
+    match mode {
+        UpdateMode::Any => 0,
+        UpdateMode::NoExist => 1,
+        UpdateMode::Exist => 2,
+    }
+}
+
+/// Fills in what depends on the machine.
+fn adjust(mut def: MapDef) -> Result<MapDef, SysError> {
+    match def.map_type {
+        MapType::PERF_EVENT_ARRAY if def.max_entries == 0 => {
+            let cpus =
+                sys::possible_cpus().map_err(|e| SysError::new("counting possible CPUs", e))?;
+            def.max_entries = u32::try_from(cpus).unwrap_or(u32::MAX);
+        }
+        MapType::RINGBUF | MapType::USER_RINGBUF => {
+            def.max_entries = ring_bytes(def.max_entries, sys::page_bytes());
+        }
+        _ => {}
+    }
+    Ok(def)
+}
+
+/// A ring's size the kernel takes: a power of two of whole pages, at least the size asked for;
+/// unchanged when there is none (the kernel then says `EINVAL`).
+fn ring_bytes(asked: u32, page: u32) -> u32 {
+    if asked == 0 {
+        return 0;
+    }
+    asked.max(page).checked_next_power_of_two().unwrap_or(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe;
+    use skep_testing::require_kernel;
+
+    fn map(map_type: MapType, key: u32, value: u32, max_entries: u32) -> Map {
+        let flags = if map_type == MapType::LPM_TRIE { MapFlags::NO_PREALLOC } else { MapFlags(0) };
+        let def = MapDef {
+            map_type,
+            key_size: key,
+            value_size: value,
+            max_entries,
+            flags,
+            extra: 0,
+            numa_node: 0,
+        };
+        Map::create("t", def, None, None).unwrap()
+    }
+
+    #[test]
+    fn ring_sizes_become_powers_of_two_of_pages() {
+        for (asked, want) in [(0, 0), (1, 4096), (4096, 4096), (5000, 8192), (u32::MAX, u32::MAX)] {
+            assert_eq!(ring_bytes(asked, 4096), want, "{asked}");
+        }
+    }
+
+    #[test]
+    fn hash_and_array_keep_entries() {
+        require_kernel!(probe::can_load().into_result());
+        let m = map(MapType::HASH, 4, 8, 2);
+        assert_eq!(m.lookup_vec(&[1; 4]).unwrap(), None);
+        m.update(&[1; 4], &[7; 8], UpdateMode::NoExist).unwrap();
+        let again = m.update(&[1; 4], &[7; 8], UpdateMode::NoExist).unwrap_err();
+        assert_eq!(again.errno(), libc::EEXIST);
+        assert_eq!(m.update(&[2; 4], &[7; 8], UpdateMode::Exist).unwrap_err().errno(), 2);
+        m.update(&[2; 4], &[8; 8], UpdateMode::Any).unwrap();
+        assert_eq!(m.update(&[3; 4], &[8; 8], UpdateMode::Any).unwrap_err().errno(), libc::E2BIG);
+        let mut keys: Vec<_> = m.keys().map(Result::unwrap).collect();
+        keys.sort();
+        assert_eq!(keys, [vec![1; 4], vec![2; 4]]);
+        m.delete(&[1; 4]).unwrap();
+        assert_eq!(m.delete(&[1; 4]).unwrap_err().errno(), libc::ENOENT);
+        assert_eq!(m.entries().unwrap(), [(vec![2; 4], vec![8; 8])]);
+
+        let m = map(MapType::ARRAY, 4, 4, 3);
+        m.update(&2_u32.to_ne_bytes(), &[9; 4], UpdateMode::Any).unwrap();
+        assert_eq!(m.lookup_vec(&2_u32.to_ne_bytes()).unwrap().unwrap(), [9; 4]);
+        assert_eq!(m.keys().count(), 3);
+        assert!(m.delete(&2_u32.to_ne_bytes()).is_err());
+        m.freeze().unwrap();
+        let frozen = m.update(&2_u32.to_ne_bytes(), &[9; 4], UpdateMode::Any).unwrap_err();
+        assert_eq!(frozen.errno(), libc::EPERM);
+    }
+
+    #[test]
+    fn wrong_lengths_never_reach_the_kernel() {
+        require_kernel!(probe::can_load().into_result());
+        let m = map(MapType::HASH, 4, 8, 2);
+        assert_eq!(m.lookup(&[0; 4], &mut [0; 7]).unwrap_err().errno(), libc::EINVAL);
+        assert_eq!(m.lookup(&[0; 3], &mut [0; 8]).unwrap_err().errno(), libc::EINVAL);
+        assert_eq!(m.update(&[], &[0; 8], UpdateMode::Any).unwrap_err().errno(), libc::EINVAL);
+        assert_eq!(m.update_batch(&[0; 8], &[0; 8], UpdateMode::Any).0, 0);
+        assert!(m.next_key(None, &mut [0; 5]).is_err());
+    }
+
+    #[test]
+    fn per_cpu_values_hold_all_cpus() {
+        require_kernel!(probe::can_load().into_result());
+        for t in [MapType::PERCPU_HASH, MapType::PERCPU_ARRAY, MapType::LRU_PERCPU_HASH] {
+            let m = map(t, 4, 4, 2);
+            assert_eq!(m.value_bytes(), 8 * sys::possible_cpus().unwrap());
+            let value = vec![3; m.value_bytes()];
+            m.update(&[0; 4], &value, UpdateMode::Any).unwrap();
+            let read = m.lookup_vec(&[0; 4]).unwrap().unwrap();
+            assert_eq!(read.len(), value.len(), "{t}");
+            assert_eq!(read[..4], [3; 4], "{t}");
+        }
+    }
+
+    #[test]
+    fn queue_stack_and_bloom_filter_have_no_keys() {
+        require_kernel!(probe::can_load().into_result());
+        let (queue, stack) = (map(MapType::QUEUE, 0, 4, 2), map(MapType::STACK, 0, 4, 2));
+        for m in [&queue, &stack] {
+            assert_eq!(m.pop().unwrap(), None);
+            m.push(&[1; 4], UpdateMode::Any).unwrap();
+            m.push(&[2; 4], UpdateMode::Any).unwrap();
+            assert_eq!(m.push(&[3; 4], UpdateMode::Any).unwrap_err().errno(), libc::E2BIG);
+        }
+        assert_eq!(queue.peek().unwrap().unwrap(), [1; 4]);
+        assert_eq!(queue.pop().unwrap().unwrap(), [1; 4]);
+        assert_eq!(stack.pop().unwrap().unwrap(), [2; 4]);
+        require_kernel!(probe::map_type(MapType::BLOOM_FILTER).into_result());
+        let bloom = map(MapType::BLOOM_FILTER, 0, 4, 100);
+        bloom.push(&[5; 4], UpdateMode::Any).unwrap();
+        assert!(bloom.may_contain(&[5; 4]).unwrap());
+        assert!(!bloom.may_contain(&[6; 4]).unwrap());
+    }
+
+    #[test]
+    fn batches_move_whole_maps() {
+        require_kernel!(probe::can_load().into_result());
+        let m = map(MapType::HASH, 4, 8, 1000);
+        let keys: Vec<u8> = (0..1000_u32).flat_map(u32::to_ne_bytes).collect();
+        let values: Vec<u8> = (0..1000_u64).flat_map(u64::to_ne_bytes).collect();
+        let (done, result) = m.update_batch(&keys, &values, UpdateMode::Any);
+        result.unwrap();
+        assert_eq!(done, 1000);
+        let mut read = m.entries_by_batch().unwrap();
+        read.sort();
+        let mut walked = m.entries_by_key().unwrap();
+        walked.sort();
+        assert_eq!(read.len(), 1000);
+        assert_eq!(read, walked);
+        assert_eq!(m.delete_batch(&keys[..400]).0, 100);
+        assert_eq!(m.drain_batch(1000).unwrap().len(), 900);
+        assert_eq!(m.keys().count(), 0);
+    }
+
+    #[test]
+    fn longest_prefix_wins() {
+        require_kernel!(probe::can_load().into_result());
+        let m = map(MapType::LPM_TRIE, 8, 1, 10);
+        let key = |len: u32, ip: [u8; 4]| [len.to_ne_bytes(), ip].concat();
+        m.update(&key(8, [10, 0, 0, 0]), &[1], UpdateMode::Any).unwrap();
+        m.update(&key(24, [10, 1, 2, 0]), &[2], UpdateMode::Any).unwrap();
+        assert_eq!(m.lookup_vec(&key(32, [10, 1, 2, 3])).unwrap().unwrap(), [2]);
+        assert_eq!(m.lookup_vec(&key(32, [10, 9, 2, 3])).unwrap().unwrap(), [1]);
+        assert_eq!(m.lookup_vec(&key(32, [11, 1, 2, 3])).unwrap(), None);
+        assert_eq!(m.entries().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn inner_maps_are_named_by_id_when_read() {
+        require_kernel!(probe::can_load().into_result());
+        let inner = map(MapType::HASH, 4, 4, 1);
+        let mut def = *map(MapType::ARRAY, 4, 4, 2).def();
+        def.map_type = MapType::ARRAY_OF_MAPS;
+        let outer = Map::create("outer", def, Some(&inner), None).unwrap();
+        outer.set_fd(&[0; 4], inner.as_fd()).unwrap();
+        let id = outer.lookup_vec(&[0; 4]).unwrap().unwrap();
+        assert_eq!(id, inner.id().unwrap().to_ne_bytes());
+        assert!(outer.lookup_vec(&[1, 0, 0, 0]).unwrap().is_none());
+        let found = outer.inner_map(&[0; 4]).unwrap().unwrap();
+        found.update(&[1; 4], &[2; 4], UpdateMode::Any).unwrap();
+        assert_eq!(inner.lookup_vec(&[1; 4]).unwrap().unwrap(), [2; 4]);
+    }
+}

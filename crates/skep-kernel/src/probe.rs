@@ -1,0 +1,217 @@
+//! What this kernel and this process can, found by doing it.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, OnceLock},
+};
+
+use skep_abi::{MapDef, MapFlags, MapType, ProgType};
+use skep_isa::Slot;
+
+use crate::{
+    error::LoadError,
+    map::Map,
+    program::{Program, ProgramLoad},
+};
+
+/// Outcome of a probe. "Could not tell" is its own answer, never "not supported".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It works here.
+    Yes,
+    /// This machine or process does not have it; the text is the reason.
+    No(String),
+    /// The probe itself failed, so nothing is known.
+    Unknown(String),
+}
+
+impl Support {
+    /// For `require_kernel!`: the reason of a "no" as the error.
+    ///
+    /// # Errors
+    ///
+    /// The reason.
+    ///
+    /// # Panics
+    ///
+    /// When the probe could not tell: a test must not turn that into a skip.
+    pub fn into_result(self) -> Result<(), String> {
+        match self {
+            Self::Yes => Ok(()),
+            Self::No(reason) => Err(reason),
+            Self::Unknown(reason) => panic!("probe could not tell: {reason}"),
+        }
+    }
+
+    /// Is the answer yes?
+    pub fn is_yes(&self) -> bool {
+        *self == Self::Yes
+    }
+}
+
+/// `r0 = 0; exit`
+const RETURN_0: [Slot; 2] = [
+    Slot { code: 0xb7, dst: 0, src: 0, off: 0, imm: 0 },
+    Slot { code: 0x95, dst: 0, src: 0, off: 0, imm: 0 },
+];
+
+const SOCKET_FILTER: ProgType = ProgType(1);
+
+/// May this process load a trivial program at all? Probed once per process.
+pub fn can_load() -> Support {
+    static CACHE: OnceLock<Support> = OnceLock::new();
+    let probe = || match Program::load(&ProgramLoad::new("probe", SOCKET_FILTER, &RETURN_0)) {
+        Ok(_) => match map_type(MapType::HASH) {
+            Support::Yes => Support::Yes,
+            other => other,
+        },
+        Err(e) => of_load_error(&e),
+    };
+    CACHE.get_or_init(probe).clone()
+}
+
+/// Can programs of this type be loaded?
+///
+/// Types that need more than two instructions to be told apart (an attach target in BTF, a
+/// trampoline) answer [`Support::Unknown`] unless the kernel's answer is clear.
+pub fn prog_type(prog_type: ProgType) -> Support {
+    static CACHE: Mutex<Option<HashMap<ProgType, Support>>> = Mutex::new(None);
+    cached(&CACHE, prog_type, || {
+        match Program::load(&ProgramLoad::new("probe", prog_type, &RETURN_0)) {
+            Ok(_) => Support::Yes,
+            Err(e) => match &e {
+                LoadError::Refused { source, .. } if source.errno() == libc::EINVAL => {
+                    if can_load().is_yes() && skep_abi_known(prog_type) {
+                        Support::No(format!("this kernel has no program type {}", prog_type.0))
+                    } else {
+                        of_load_error(&e)
+                    }
+                }
+                _ => of_load_error(&e),
+            },
+        }
+    })
+}
+
+/// Is a refusal of the trivial program proof that the type is absent?
+///
+/// Not for types that want an attach type or a BTF target with any program.
+fn skep_abi_known(prog_type: ProgType) -> bool {
+    !matches!(prog_type.0, 18 | 25..=30)
+}
+
+/// Can maps of this type be made?
+pub fn map_type(map_type: MapType) -> Support {
+    static CACHE: Mutex<Option<HashMap<MapType, Support>>> = Mutex::new(None);
+    cached(&CACHE, map_type, || make_map(map_type))
+}
+
+fn make_map(map_type: MapType) -> Support {
+    let mut def = MapDef {
+        map_type,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 1,
+        flags: MapFlags(0),
+        extra: 0,
+        numa_node: 0,
+    };
+    match map_type {
+        MapType::QUEUE | MapType::STACK | MapType::BLOOM_FILTER => def.key_size = 0,
+        MapType::LPM_TRIE => {
+            def.key_size = 5;
+            def.flags = MapFlags::NO_PREALLOC;
+        }
+        MapType::STACK_TRACE => def.value_size = 8,
+        MapType::CGROUP_STORAGE | MapType::PERCPU_CGROUP_STORAGE => {
+            def.key_size = 16;
+            def.max_entries = 0;
+        }
+        MapType::RINGBUF | MapType::USER_RINGBUF => {
+            (def.key_size, def.value_size, def.max_entries) = (0, 0, 4096);
+        }
+        MapType::STRUCT_OPS
+        | MapType::SK_STORAGE
+        | MapType::INODE_STORAGE
+        | MapType::TASK_STORAGE
+        | MapType::CGRP_STORAGE
+        | MapType::ARENA => {
+            return Support::Unknown(format!("{map_type} needs more than a definition"));
+        }
+        _ => {}
+    }
+    let inner = map_type.is_map_in_map().then(|| {
+        let inner = MapDef { map_type: MapType::HASH, ..def };
+        Map::create("probe", inner, None, None)
+    });
+    let made = match inner.transpose() {
+        Ok(inner) => Map::create("probe", def, inner.as_ref(), None),
+        Err(e) => Err(e),
+    };
+    match made {
+        Ok(_) => Support::Yes,
+        Err(e) => match e.errno() {
+            libc::EINVAL => Support::No(format!("this kernel has no {map_type} maps")),
+            errno => of_errno(errno, &format!("{e}: {}", e.source)),
+        },
+    }
+}
+
+fn of_load_error(e: &LoadError) -> Support {
+    match e {
+        LoadError::Rejected { errno, summary, .. } => of_errno(*errno, summary),
+        LoadError::Refused { source, .. } => {
+            of_errno(source.errno(), &format!("{e}: {}", source.source))
+        }
+        _ => Support::Unknown(e.to_string()),
+    }
+}
+
+fn of_errno(errno: i32, text: &str) -> Support {
+    match errno {
+        libc::EPERM | libc::EACCES => {
+            Support::No("not permitted here (needs CAP_BPF and friends)".into())
+        }
+        libc::ENOSYS => Support::No("kernel built without bpf(2)".into()),
+        _ => Support::Unknown(text.to_owned()),
+    }
+}
+
+fn cached<K: Eq + std::hash::Hash>(
+    cache: &Mutex<Option<HashMap<K, Support>>>,
+    key: K,
+    probe: impl FnOnce() -> Support,
+) -> Support {
+    let mut guard = cache.lock().expect("no probe panics while it holds the cache");
+    if let Some(known) = guard.as_ref().and_then(|map| map.get(&key)) {
+        return known.clone();
+    }
+    drop(guard);
+    let answer = probe();
+    if !matches!(answer, Support::Unknown(_)) {
+        guard = cache.lock().expect("no probe panics while it holds the cache");
+        guard.get_or_insert_default().insert(key, answer.clone());
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_testing::require_kernel;
+
+    #[test]
+    fn a_hash_map_works_wherever_programs_do() {
+        require_kernel!(can_load().into_result());
+        assert!(map_type(MapType::HASH).is_yes());
+        assert!(map_type(MapType::LPM_TRIE).is_yes());
+        assert!(prog_type(ProgType(6)).is_yes());
+    }
+
+    #[test]
+    fn a_type_from_the_future_is_a_no() {
+        require_kernel!(can_load().into_result());
+        assert!(matches!(map_type(MapType(4000)), Support::No(_)));
+        assert!(matches!(prog_type(ProgType(4000)), Support::No(_)));
+    }
+}

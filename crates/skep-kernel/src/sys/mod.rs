@@ -1,0 +1,153 @@
+//! The system-call boundary: the only module with unsafe code, and the only one that issues
+//! `bpf(2)`, `perf_event_open(2)` and their companions.
+//!
+//! Everything it hands out is safe to use: descriptors are owned from the line they exist, and a
+//! buffer whose length the kernel derives from somewhere else (a map's shape) is checked against
+//! that length here.
+#![expect(clippy::disallowed_methods, reason = "this is the module that issues system calls")]
+
+mod attr;
+mod error;
+mod map;
+mod obj;
+mod prog;
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    sync::Once,
+};
+
+use attr::Attr;
+pub use error::{ENOTSUPP, SysError};
+pub(crate) use map::{Batch, BatchEnd, MapCreate, MapFd};
+pub(crate) use obj::{map_by_id, obj_get, obj_pin};
+pub use prog::{ProgInfo, TestRun, TestRunOptions};
+pub(crate) use prog::{ProgLoad, prog_info, prog_load, test_run};
+
+/// Issues one command; returns what the kernel returned, never negative.
+///
+/// # Safety
+///
+/// Every address stored in `attr` must be valid, for the direction and length the command
+/// documents, until this returns.
+unsafe fn bpf<A: Attr>(attr: &mut A) -> Result<libc::c_long, SysError> {
+    raise_memlock();
+    // SAFETY: `attr` is live and exclusively borrowed, `A: Attr` vouches for its layout, and the
+    // caller vouches for the addresses in it.
+    let ret =
+        unsafe { libc::syscall(libc::SYS_bpf, A::CMD, std::ptr::from_mut(attr), size_of::<A>()) };
+    if ret < 0 { Err(SysError::last(A::NAME)) } else { Ok(ret) }
+}
+
+/// Issues one command whose success value is a new descriptor.
+///
+/// # Safety
+///
+/// As for [`bpf`], and `A::CMD` must be a command that returns a new descriptor.
+unsafe fn bpf_fd<A: Attr>(attr: &mut A) -> Result<OwnedFd, SysError> {
+    // SAFETY: the caller vouches for the addresses.
+    let ret = unsafe { bpf(attr) }?;
+    let fd = RawFd::try_from(ret).expect("the kernel's descriptors fit an int");
+    // SAFETY: the command returns a new descriptor (the caller vouches for that), it succeeded,
+    // and no one else owns what the kernel just made.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A descriptor as attribute blocks carry it.
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// The address of a buffer as attribute blocks carry it; 0 for an empty one, which the kernel
+/// takes as "none" (a dangling address it would refuse).
+fn addr(buffer: &[u8]) -> u64 {
+    if buffer.is_empty() { 0 } else { buffer.as_ptr().addr() as u64 }
+}
+
+/// As [`addr`], for a buffer that the kernel writes.
+fn addr_mut(buffer: &mut [u8]) -> u64 {
+    if buffer.is_empty() { 0 } else { buffer.as_mut_ptr().expose_provenance() as u64 }
+}
+
+/// A length as attribute blocks carry it; what does not fit is refused by the kernel.
+fn len32(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// An object name: the first 15 bytes, with what the kernel does not allow replaced by `_`.
+fn obj_name(name: &str) -> [u8; 16] {
+    let mut out = [0; 16];
+    for (to, from) in out.iter_mut().take(15).zip(name.bytes()) {
+        *to = if from.is_ascii_alphanumeric() || from == b'.' { from } else { b'_' };
+    }
+    out
+}
+
+/// The text up to the first NUL.
+fn from_obj_name(name: &[u8]) -> String {
+    let text = name.split(|&b| b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// Lifts `RLIMIT_MEMLOCK`, once per process: kernels before 5.11 charge maps and programs to it.
+///
+/// Failing is no error. Newer kernels charge the memory cgroup, and a process that may not raise
+/// the limit learns from `EPERM` of the command itself when it was too small.
+fn raise_memlock() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: reads one `rlimit` that lives past the call.
+        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    });
+}
+
+/// Number of possible CPUs: how many values a per-CPU entry has.
+///
+/// # Errors
+///
+/// When `/sys/devices/system/cpu/possible` cannot be read; nothing else tells this number.
+pub fn possible_cpus() -> io::Result<usize> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    parse_cpu_count(&list)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "cpu list is not a cpu list"))
+}
+
+/// Size of a page in bytes.
+pub(crate) fn page_bytes() -> u32 {
+    // SAFETY: asks for a constant; touches no memory of ours.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u32::try_from(bytes).unwrap_or(4096)
+}
+
+/// Highest number of a CPU list (`0-3`, `0,2-5`) plus one.
+fn parse_cpu_count(list: &str) -> Option<usize> {
+    let last = list.trim().rsplit([',', '-']).next()?;
+    last.parse::<usize>().ok()?.checked_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists_count_up_to_their_last_cpu() {
+        for (list, want) in [
+            ("0\n", Some(1)),
+            ("0-3\n", Some(4)),
+            ("0,2-5", Some(6)),
+            ("0-1,7", Some(8)),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(parse_cpu_count(list), want, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_cut_and_cleaned() {
+        assert_eq!(from_obj_name(&obj_name("a-b/c")), "a_b_c");
+        assert_eq!(from_obj_name(&obj_name("0123456789abcdef")), "0123456789abcde");
+    }
+}
