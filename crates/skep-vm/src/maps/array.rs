@@ -8,14 +8,9 @@ use std::{ops::ControlFlow, ptr::NonNull};
 use skep_abi::MapDef;
 
 use super::{
-    MapError, Span,
+    MapError, Span, flag,
     storage::{Storage, round8},
 };
-
-/// `BPF_NOEXIST`.
-const NOEXIST: u64 = 1;
-/// `BPF_EXIST`.
-const EXIST: u64 = 2;
 
 /// Values in index order.
 #[derive(Debug)]
@@ -98,11 +93,11 @@ impl Array {
     }
 
     fn check_update(&self, index: u32, flags: u64) -> Result<usize, MapError> {
-        if flags > EXIST {
+        if flags > flag::EXIST {
             return Err(MapError::Flags { flags });
         }
         let entry = self.index(index)?;
-        if flags == NOEXIST { Err(MapError::Exists) } else { Ok(entry) }
+        if flags == flag::NOEXIST { Err(MapError::Exists) } else { Ok(entry) }
     }
 
     pub(super) fn next_key(&self, key: Option<u32>) -> Result<u32, MapError> {

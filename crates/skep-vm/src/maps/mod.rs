@@ -9,6 +9,9 @@
 
 mod array;
 mod error;
+mod hash;
+mod lock;
+mod pool;
 mod rules;
 mod storage;
 
@@ -24,8 +27,19 @@ use std::{
 
 use skep_abi::{MapDef, MapFlags, MapType, UpdateMode};
 
-use self::array::Array;
 pub use self::error::{ENOTSUPP, MapError};
+use self::{
+    array::Array,
+    hash::{Hash, Values},
+};
+
+/// The `flags` of updates.
+mod flag {
+    /// `BPF_NOEXIST`.
+    pub(super) const NOEXIST: u64 = 1;
+    /// `BPF_EXIST`.
+    pub(super) const EXIST: u64 = 2;
+}
 
 /// A piece of memory that a program may access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +67,7 @@ pub struct Map {
 #[derive(Debug)]
 enum Kind {
     Array(Array),
+    Hash(Hash),
 }
 
 /// Number of possible CPUs of this machine: how many values a per-CPU entry has.
@@ -99,6 +114,9 @@ impl Map {
         let def = rules::check(def, ncpus)?;
         let kind = match def.map_type {
             MapType::ARRAY | MapType::PERCPU_ARRAY => Kind::Array(Array::new(&def, ncpus)?),
+            MapType::HASH | MapType::PERCPU_HASH | MapType::LRU_HASH | MapType::LRU_PERCPU_HASH => {
+                Kind::Hash(Hash::new(&def, ncpus)?)
+            }
             map_type => return Err(MapError::NotInEngine { map_type }),
         };
         let id = NEXT_ID.fetch_add(1, Relaxed);
@@ -170,6 +188,7 @@ impl Map {
         self.value_size(out.len())?;
         match &self.kind {
             Kind::Array(a) => a.lookup(self.index(key)?, out),
+            Kind::Hash(h) => h.lookup(key, out),
         }
     }
 
@@ -205,6 +224,7 @@ impl Map {
         self.value_size(value.len())?;
         match &self.kind {
             Kind::Array(a) => a.update(self.index(key)?, value, flags),
+            Kind::Hash(h) => h.update(key, Values::All(value), flags),
         }
     }
 
@@ -234,6 +254,7 @@ impl Map {
                 out.copy_from_slice(&next.to_ne_bytes());
                 Ok(())
             }
+            Kind::Hash(h) => h.next_key(key, out),
         }
     }
 
@@ -267,7 +288,10 @@ impl Map {
         self.user_may_write()?;
         self.key_size(key)?;
         self.value_size(out.len())?;
-        Err(self.unsupported("lookup_and_delete", ENOTSUPP))
+        match &self.kind {
+            Kind::Hash(h) => h.lookup_and_delete(key, out),
+            Kind::Array(_) => Err(self.unsupported("lookup_and_delete", ENOTSUPP)),
+        }
     }
 
     /// Appends to a queue or stack, adds to a bloom filter.
@@ -348,6 +372,7 @@ impl Map {
     pub fn lookup_ptr(&self, key: &[u8], cpu: u32) -> Option<NonNull<u8>> {
         match &self.kind {
             Kind::Array(a) => a.lookup_ptr(self.index(key).ok()?, cpu as usize),
+            Kind::Hash(h) => h.lookup_ptr(key, cpu as usize),
         }
     }
 
@@ -371,6 +396,7 @@ impl Map {
         }
         match &self.kind {
             Kind::Array(a) => a.prog_update(self.index(key)?, value, flags, cpu as usize),
+            Kind::Hash(h) => h.update(key, Values::Of(cpu as usize, value), flags),
         }
     }
 
@@ -388,6 +414,7 @@ impl Map {
         self.key_size(key)?;
         match &self.kind {
             Kind::Array(_) => Err(self.unsupported("delete", libc::EINVAL)),
+            Kind::Hash(h) => h.delete(key),
         }
     }
 
@@ -433,6 +460,7 @@ impl Map {
     ) -> Result<u64, MapError> {
         match &self.kind {
             Kind::Array(a) => Ok(a.for_each(cpu as usize, call)),
+            Kind::Hash(h) => Ok(h.for_each(cpu as usize, call)),
         }
     }
 
@@ -440,6 +468,7 @@ impl Map {
     pub fn addr_range(&self) -> std::ops::Range<usize> {
         let storage = match &self.kind {
             Kind::Array(a) => a.storage(),
+            Kind::Hash(h) => h.storage(),
         };
         storage.addr()..storage.addr() + storage.len()
     }
@@ -449,6 +478,7 @@ impl Map {
         let writable = !self.def.flags.contains(MapFlags::RDONLY_PROG);
         match &self.kind {
             Kind::Array(a) => a.value_span(addr, writable),
+            Kind::Hash(h) => h.value_span(addr, writable),
         }
     }
 
@@ -544,3 +574,6 @@ impl Map {
         Err(self.unsupported("events", libc::EINVAL))
     }
 }
+
+#[cfg(test)]
+mod tests;
