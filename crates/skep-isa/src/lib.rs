@@ -1,12 +1,16 @@
 //! The eBPF instruction set of RFC 9669: slots, decoded instructions, text.
 #![forbid(unsafe_code)]
 
+pub mod asm;
+mod builder;
 mod codec;
+pub mod disasm;
 mod insn;
 pub mod opcode;
 pub mod ops;
 mod slot;
 
+pub use builder::{BuildError, Builder, Label};
 pub use codec::{
     DecodeError, EncodeError, Encoded, SlotError, TrailingBytes, decode, encode, slots_from_bytes,
 };
