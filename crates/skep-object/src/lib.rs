@@ -5,6 +5,17 @@
 //! data the caller gives.
 #![forbid(unsafe_code)]
 
+mod datasec;
+mod elf;
+mod error;
+mod externs;
+mod functions;
+mod info;
+mod maps;
+mod parse;
+mod programs;
+mod reference;
 pub mod spec;
 
+pub use error::{MapProblem, ObjectError, RelocProblem};
 pub use spec::ObjectSpec;

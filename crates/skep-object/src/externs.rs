@@ -1,0 +1,178 @@
+//! Externs: what the running system must provide, `__kconfig` values and `__ksym` addresses.
+
+use std::collections::HashMap;
+
+use skep_abi::{MapDef, MapFlags, MapType};
+use skep_btf::{Btf, Kind, KindTag, Linkage, TypeId};
+
+use crate::elf::{Bind, Elf, Place, SymbolKind};
+use crate::error::ObjectError;
+use crate::spec::{ExternKind, ExternSpec, MapOrigin, MapSpec, Pinning, RelocTarget, VarSpec};
+
+const KCONFIG: &str = ".kconfig";
+const KSYMS: &str = ".ksyms";
+
+/// The externs of an object.
+#[derive(Debug, Default)]
+pub(crate) struct Externs {
+    pub(crate) list: Vec<ExternSpec>,
+    /// Number of the extern of each symbol.
+    pub(crate) by_symbol: HashMap<usize, usize>,
+    /// The `.kconfig` map, when there are `__kconfig` externs.
+    pub(crate) kconfig: Option<MapSpec>,
+}
+
+/// An extern while its place is not known.
+struct Found {
+    symbol: usize,
+    spec: ExternSpec,
+    /// Size and alignment of a `__kconfig` value.
+    value: (u32, u32),
+}
+
+impl Externs {
+    /// Reads the undefined symbols that BTF describes.
+    ///
+    /// Without BTF nothing says what they are: a relocation of one is an error later.
+    pub(crate) fn collect(elf: &Elf<'_>, btf: &Btf) -> Result<Self, ObjectError> {
+        let sections = extern_sections(btf);
+        let mut kconfig_type = None;
+        let mut found = Vec::new();
+        for (symbol, s) in elf.symbols.iter().enumerate() {
+            let is_extern = s.place == Place::Undefined
+                && s.kind == SymbolKind::None
+                && matches!(s.bind, Bind::Global | Bind::Weak);
+            if !is_extern || s.name.is_empty() {
+                continue;
+            }
+            let weak = s.bind == Bind::Weak;
+            let wrong = |problem: &str| ObjectError::Extern {
+                name: s.name.to_owned(),
+                problem: problem.to_owned(),
+            };
+            let (id, ty) = extern_type(btf, s.name).ok_or_else(|| wrong("it has no BTF type"))?;
+            let section = sections.get(&id).ok_or_else(|| wrong("no section of BTF has it"))?;
+            let mut value = (0, 0);
+            let kind = match (btf.name(*section).unwrap_or_default(), ty) {
+                (KCONFIG, Some(ty)) => {
+                    kconfig_type = Some(*section);
+                    let no_size = |_| wrong("its type has no size");
+                    let size = btf.size_of(ty).map_err(no_size)?;
+                    value = (size, btf.align_of(ty).map_err(no_size)?);
+                    if size == 0 || size > MAX_VALUE {
+                        return Err(wrong("its type has no size, or one of more than 4096 bytes"));
+                    }
+                    ExternKind::Kconfig { offset: 0, size }
+                }
+                (KCONFIG, None) => return Err(wrong("a function cannot be a __kconfig value")),
+                (KSYMS, None) => ExternKind::Kfunc,
+                (KSYMS, Some(ty)) => match btf.skip_mods(ty) {
+                    Ok(TypeId::VOID) => ExternKind::KsymAddr,
+                    _ => ExternKind::KsymVar,
+                },
+                _ => return Err(wrong("its section is neither .kconfig nor .ksyms")),
+            };
+            let spec = ExternSpec { name: s.name.to_owned(), weak, type_id: Some(id), kind };
+            found.push(Found { symbol, spec, value });
+        }
+        Ok(Self::place(found, kconfig_type))
+    }
+
+    /// Sorts as libbpf does (kconfig by falling alignment, size, name; then the others by name)
+    /// and gives the kconfig values their offsets.
+    fn place(mut found: Vec<Found>, kconfig_type: Option<TypeId>) -> Self {
+        found.sort_by(|a, b| {
+            let key = |f: &Found| match f.spec.kind {
+                ExternKind::Kconfig { .. } => (0, std::cmp::Reverse(f.value.1), f.value.0),
+                _ => (1, std::cmp::Reverse(0), 0),
+            };
+            key(a).cmp(&key(b)).then_with(|| a.spec.name.cmp(&b.spec.name))
+        });
+        let mut externs = Self::default();
+        let mut end: u32 = 0;
+        let mut variables = Vec::new();
+        for Found { symbol, mut spec, value: (bytes, align) } in found {
+            if let ExternKind::Kconfig { offset, .. } = &mut spec.kind {
+                *offset = end.next_multiple_of(align.max(1));
+                end = *offset + bytes;
+                variables.push(VarSpec {
+                    name: spec.name.clone(),
+                    offset: *offset,
+                    size: bytes,
+                    type_id: spec.type_id,
+                });
+            }
+            externs.by_symbol.insert(symbol, externs.list.len());
+            externs.list.push(spec);
+        }
+        externs.kconfig = (end > 0).then(|| kconfig_map(end, variables, kconfig_type));
+        externs
+    }
+
+    /// What a relocation of an extern's symbol means.
+    pub(crate) fn targets(&self, kconfig_map: usize) -> HashMap<usize, RelocTarget> {
+        let target = |index: usize| match self.list.get(index)?.kind {
+            ExternKind::Kconfig { offset, .. } => {
+                Some(RelocTarget::MapValue { map: kconfig_map, offset })
+            }
+            ExternKind::KsymVar | ExternKind::KsymAddr => Some(RelocTarget::Ksym(index)),
+            ExternKind::Kfunc => Some(RelocTarget::Kfunc(index)),
+        };
+        self.by_symbol.iter().filter_map(|(&s, &index)| Some((s, target(index)?))).collect()
+    }
+}
+
+/// Largest kconfig value; the kernel's own strings are far shorter.
+const MAX_VALUE: u32 = 4096;
+
+/// The section that each extern variable or function is in.
+fn extern_sections(btf: &Btf) -> HashMap<TypeId, TypeId> {
+    let mut sections = HashMap::new();
+    for id in btf.ids() {
+        if let Some(Kind::DataSec(datasec)) = btf.get(id).map(|t| t.kind) {
+            for var in datasec.vars.iter() {
+                sections.entry(var.var).or_insert(id);
+            }
+        }
+    }
+    sections
+}
+
+/// The extern variable (with its type) or function of this name.
+fn extern_type(btf: &Btf, name: &str) -> Option<(TypeId, Option<TypeId>)> {
+    let var = btf.find(KindTag::Var, name).find_map(|id| match btf.get(id)?.kind {
+        Kind::Var(var) if var.linkage == Linkage::EXTERN => Some((id, Some(var.ty))),
+        _ => None,
+    });
+    let func = || {
+        btf.find(KindTag::Func, name).find_map(|id| match btf.get(id)?.kind {
+            Kind::Func(func) if func.linkage == Linkage::EXTERN => Some((id, None)),
+            _ => None,
+        })
+    };
+    var.or_else(func)
+}
+
+fn kconfig_map(size: u32, variables: Vec<VarSpec>, value_type: Option<TypeId>) -> MapSpec {
+    MapSpec {
+        name: KCONFIG.to_owned(),
+        def: MapDef {
+            map_type: MapType::ARRAY,
+            key_size: 4,
+            value_size: size,
+            max_entries: 1,
+            // libbpf finds the externs global by then, so user space may map them.
+            flags: MapFlags::RDONLY_PROG.with(MapFlags::MMAPABLE),
+            extra: 0,
+            numa_node: 0,
+        },
+        origin: MapOrigin::Kconfig,
+        key_type: None,
+        value_type,
+        pinning: Pinning::None,
+        inner: None,
+        initial: Vec::new(),
+        data: Some(vec![0; size as usize]),
+        variables,
+    }
+}
