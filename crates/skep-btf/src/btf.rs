@@ -137,15 +137,30 @@ impl Btf {
     /// In the byte order of the file that was read, without what a longer header pointed to.
     pub fn to_bytes(&self) -> Vec<u8> {
         let inner = &self.inner;
-        let strings = match &inner.raw_strings {
-            Some(bytes) => bytes,
-            None => inner.strings.as_bytes(),
-        };
         raw::section(
             &inner.words,
-            strings,
+            self.own_strings(),
             if inner.big_endian { Order::Big } else { Order::Little },
         )
+    }
+
+    /// The bytes of this layer's string section.
+    pub(crate) fn own_strings(&self) -> &[u8] {
+        match &self.inner.raw_strings {
+            Some(bytes) => bytes,
+            None => self.inner.strings.as_bytes(),
+        }
+    }
+
+    /// The bytes of the string at this offset, which need not be text.
+    pub(crate) fn string_bytes_at(&self, offset: u32) -> &[u8] {
+        let mut owner = self;
+        while let Some(base) = owner.base().filter(|_| offset < owner.inner.first_string) {
+            owner = base;
+        }
+        let at = offset.saturating_sub(owner.inner.first_string) as usize;
+        let tail = owner.own_strings().get(at..).unwrap_or_default();
+        tail.split(|&b| b == 0).next().unwrap_or_default()
     }
 
     /// The layer that stores a type, and its words.

@@ -6,10 +6,23 @@ use std::fmt;
 
 use crate::{Btf, TypeId, raw::RawType};
 
-/// One row per kind: number, words after the common three for the type itself and for each of its
-/// `vlen` elements, name.
+/// What a word of a type holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// An offset in the strings.
+    Name,
+    /// The number of a type.
+    Ref,
+    /// Anything else.
+    Plain,
+}
+
+use Word::{Name as N, Plain as P, Ref as R};
+
+/// One row per kind: number, role of the third word (a size or a type), words after the common
+/// three for the type itself and for each of its `vlen` elements, name.
 macro_rules! kinds {
-    ($( $(#[$doc:meta])* $name:ident = $number:literal, $own:literal, $each:literal, $text:literal; )+) => {
+    ($( $(#[$doc:meta])* $name:ident = $number:literal, $third:expr, $own:expr, $each:expr, $text:literal; )+) => {
         /// Which kind a type is, without its fields.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
@@ -44,9 +57,14 @@ macro_rules! kinds {
                 )
             }
 
-            /// Words after the common three: once, and for each element.
-            pub(crate) const fn payload(self) -> (usize, usize) {
-                match self { $( Self::$name => ($own, $each), )+ }
+            /// Role of the third of the common words.
+            pub(crate) const fn third(self) -> Word {
+                match self { $( Self::$name => $third, )+ }
+            }
+
+            /// Roles of the words after the common three: once, and for each element.
+            pub(crate) const fn payload(self) -> (&'static [Word], &'static [Word]) {
+                match self { $( Self::$name => (&$own, &$each), )+ }
             }
         }
     };
@@ -54,45 +72,45 @@ macro_rules! kinds {
 
 kinds! {
     /// `void`; never stored.
-    Void = 0, 0, 0, "VOID";
+    Void = 0, P, [], [], "VOID";
     /// An integer.
-    Int = 1, 1, 0, "INT";
+    Int = 1, P, [P], [], "INT";
     /// A pointer.
-    Ptr = 2, 0, 0, "PTR";
+    Ptr = 2, R, [], [], "PTR";
     /// An array.
-    Array = 3, 3, 0, "ARRAY";
+    Array = 3, P, [R, R, P], [], "ARRAY";
     /// A structure.
-    Struct = 4, 0, 3, "STRUCT";
+    Struct = 4, P, [], [N, R, P], "STRUCT";
     /// A union.
-    Union = 5, 0, 3, "UNION";
+    Union = 5, P, [], [N, R, P], "UNION";
     /// An enumeration of up to 32 bits.
-    Enum = 6, 0, 2, "ENUM";
+    Enum = 6, P, [], [N, P], "ENUM";
     /// A forward declaration of a structure or union.
-    Fwd = 7, 0, 0, "FWD";
+    Fwd = 7, P, [], [], "FWD";
     /// A typedef.
-    Typedef = 8, 0, 0, "TYPEDEF";
+    Typedef = 8, R, [], [], "TYPEDEF";
     /// `volatile`.
-    Volatile = 9, 0, 0, "VOLATILE";
+    Volatile = 9, R, [], [], "VOLATILE";
     /// `const`.
-    Const = 10, 0, 0, "CONST";
+    Const = 10, R, [], [], "CONST";
     /// `restrict`.
-    Restrict = 11, 0, 0, "RESTRICT";
+    Restrict = 11, R, [], [], "RESTRICT";
     /// A function: name and linkage; its type is a function prototype.
-    Func = 12, 0, 0, "FUNC";
+    Func = 12, R, [], [], "FUNC";
     /// A function prototype.
-    FuncProto = 13, 0, 2, "FUNC_PROTO";
+    FuncProto = 13, R, [], [N, R], "FUNC_PROTO";
     /// A variable.
-    Var = 14, 1, 0, "VAR";
+    Var = 14, R, [P], [], "VAR";
     /// The variables of one ELF section.
-    DataSec = 15, 0, 3, "DATASEC";
+    DataSec = 15, P, [], [R, P, P], "DATASEC";
     /// A floating point number.
-    Float = 16, 0, 0, "FLOAT";
+    Float = 16, P, [], [], "FLOAT";
     /// A tag on a declaration, `__attribute__((btf_decl_tag("…")))`.
-    DeclTag = 17, 1, 0, "DECL_TAG";
+    DeclTag = 17, R, [P], [], "DECL_TAG";
     /// A tag on a type, `__attribute__((btf_type_tag("…")))`.
-    TypeTag = 18, 0, 0, "TYPE_TAG";
+    TypeTag = 18, R, [], [], "TYPE_TAG";
     /// An enumeration of up to 64 bits.
-    Enum64 = 19, 0, 3, "ENUM64";
+    Enum64 = 19, P, [], [N, P, P], "ENUM64";
 }
 
 impl fmt::Display for KindTag {
@@ -497,7 +515,7 @@ pub(crate) fn read<'a>(btf: &'a Btf, raw: RawType<'a>) -> Type<'a> {
     let flags = Flags { kind_flag: raw.kind_flag() };
     let (size, ty) = (raw.size_or_type, TypeId(raw.size_or_type));
     let first = word(raw.rest, 0);
-    let step = tag.payload().1;
+    let step = tag.payload().1.len();
     macro_rules! list {
         ($read:path) => {
             List { btf, words: raw.rest, flags, read: $read, step }

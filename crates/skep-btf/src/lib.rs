@@ -6,15 +6,19 @@
 //! every later walk over types is bounded, whatever cycles the types form.
 //!
 //! ```
-//! use skep_btf::{Btf, KindTag};
+//! use skep_btf::{Btf, Builder, Encoding, KindTag};
 //!
-//! let btf = Btf::parse(b"\x9f\xeb\x01\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0")?;
-//! assert!(btf.find(KindTag::Int, "int").next().is_none());
+//! let mut types = Builder::new();
+//! types.int("int", 4, Encoding::SIGNED);
+//! let btf = Btf::parse(&types.to_bytes())?;
+//! let int = btf.find(KindTag::Int, "int").next().expect("just added");
+//! assert_eq!(btf.size_of(int), Ok(4));
 //! # Ok::<(), skep_btf::BtfError>(())
 //! ```
 #![forbid(unsafe_code)]
 
 mod btf;
+mod build;
 mod error;
 pub mod ext;
 mod index;
@@ -24,6 +28,7 @@ mod raw;
 mod size;
 
 pub use btf::Btf;
+pub use build::{Builder, Remap};
 pub use error::{BtfError, SizeError};
 pub use index::essential_name;
 pub use kind::{

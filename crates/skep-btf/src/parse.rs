@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::{
     Btf, BtfError, KindTag, TypeId,
     btf::Inner,
+    kind::Word,
     raw::{self, HEADER_LEN, MAX_NAME, Order, TYPE_WORDS, info_kind, info_vlen},
 };
 
@@ -193,9 +194,9 @@ impl<'a> Scan<'a> {
         };
         let (own, each) = tag.payload();
         let vlen = info_vlen(info);
-        let count = if each == 0 { 0 } else { vlen as usize };
+        let count = if each.is_empty() { 0 } else { vlen as usize };
         // At most 3 * 2^24 words: no overflow.
-        let payload = own + each * count;
+        let payload = own.len() + each.len() * count;
         let Some(payload_words) = rest_words.get(..payload) else {
             return Err(truncated(TYPE_WORDS + payload));
         };
@@ -216,66 +217,42 @@ struct Check<'s, 'a> {
 
 impl Check<'_, '_> {
     fn fields(&mut self, vlen: u32, size_or_type: u32, payload: &[u32]) -> Result<(), BtfError> {
+        if self.tag.third() == Word::Ref {
+            self.reference(size_or_type);
+        }
+        let (own, each) = self.tag.payload();
+        let (head, elements) = payload.split_at_checked(own.len()).unwrap_or((payload, &[]));
+        self.roles(own, head)?;
+        if !each.is_empty() {
+            for element in elements.chunks_exact(each.len()) {
+                self.roles(each, element)?;
+            }
+        } else if self.tag != KindTag::Func && vlen != 0 {
+            // Functions keep their linkage there; nothing else without elements uses it.
+            return Err(self.bad("an element count of", vlen));
+        }
         match self.tag {
-            KindTag::Ptr
-            | KindTag::Typedef
-            | KindTag::Volatile
-            | KindTag::Const
-            | KindTag::Restrict
-            | KindTag::Func
-            | KindTag::Var
-            | KindTag::DeclTag
-            | KindTag::TypeTag => self.reference(size_or_type),
-            KindTag::Array => {
-                for &target in payload.iter().take(2) {
-                    self.reference(target);
-                }
-            }
-            KindTag::Struct | KindTag::Union => {
-                for element in payload.chunks_exact(3) {
-                    if let &[name, target, _] = element {
-                        self.name(name)?;
-                        self.reference(target);
-                    }
-                }
-            }
-            KindTag::FuncProto => {
-                self.reference(size_or_type);
-                for element in payload.chunks_exact(2) {
-                    if let &[name, target] = element {
-                        self.name(name)?;
-                        self.reference(target);
-                    }
-                }
-            }
-            KindTag::Enum | KindTag::Enum64 => {
-                self.size(size_or_type, &[1, 2, 4, 8])?;
-                for element in payload.chunks_exact(self.tag.payload().1) {
-                    if let &[name, ..] = element {
-                        self.name(name)?;
-                    }
-                }
-            }
-            KindTag::DataSec => {
-                for element in payload.chunks_exact(3) {
-                    if let &[target, ..] = element {
-                        self.reference(target);
-                    }
-                }
-            }
+            KindTag::Enum | KindTag::Enum64 => self.size(size_or_type, &[1, 2, 4, 8]),
+            KindTag::Float => self.size(size_or_type, &[2, 4, 8, 12, 16]),
             KindTag::Int => {
                 self.size(size_or_type, &[1, 2, 4, 8, 16])?;
-                let bits = payload.first().map_or(0, |word| word & 0xff);
-                if bits > size_or_type * 8 {
-                    return Err(self.bad("a number of bits of", bits));
+                let [_, shift, _, bits] = payload.first().map_or([0; 4], |w| w.to_be_bytes());
+                if u32::from(shift) + u32::from(bits) > size_or_type * 8 {
+                    return Err(self.bad("more bits than its size has:", u32::from(bits)));
                 }
+                Ok(())
             }
-            KindTag::Float => self.size(size_or_type, &[2, 4, 8, 12, 16])?,
-            KindTag::Fwd | KindTag::Void => {}
+            _ => Ok(()),
         }
-        // Functions keep their linkage there; nothing else without elements uses it.
-        if self.tag.payload().1 == 0 && self.tag != KindTag::Func && vlen != 0 {
-            return Err(self.bad("an element count of", vlen));
+    }
+
+    fn roles(&mut self, roles: &[Word], words: &[u32]) -> Result<(), BtfError> {
+        for (role, &word) in roles.iter().zip(words) {
+            match role {
+                Word::Name => self.name(word)?,
+                Word::Ref => self.reference(word),
+                Word::Plain => {}
+            }
         }
         Ok(())
     }
