@@ -77,7 +77,7 @@ pub struct CoreRelo {
     pub type_id: TypeId,
     /// String offset of the access, such as `0:1:2`.
     pub access_off: u32,
-    /// Number of the kind; see `enum bpf_core_relo_kind`.
+    /// Number of the kind; see [`crate::core::CoreKind`].
     pub kind: u32,
 }
 

@@ -19,6 +19,7 @@
 
 mod btf;
 mod build;
+pub mod core;
 mod error;
 pub mod ext;
 mod index;
