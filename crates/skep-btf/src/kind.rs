@@ -66,6 +66,12 @@ macro_rules! kinds {
             pub(crate) const fn payload(self) -> (&'static [Word], &'static [Word]) {
                 match self { $( Self::$name => (&$own, &$each), )+ }
             }
+
+            /// Number of words after the common three: once, and for each element.
+            pub const fn payload_words(self) -> (usize, usize) {
+                let (own, each) = self.payload();
+                (own.len(), each.len())
+            }
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Errors, one enum per phase.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 use crate::sys::SysError;
 
@@ -86,6 +86,19 @@ pub enum LoadError {
         /// Shape in the object.
         expected: String,
     },
+    /// A symbol of the kernel that a program refers to is not there.
+    #[error("program '{program}' refers to {what} '{symbol}', which this kernel does not have")]
+    NoSymbol {
+        /// The program.
+        program: String,
+        /// Kind of symbol.
+        what: &'static str,
+        /// Its name.
+        symbol: String,
+    },
+    /// What the target (the running kernel) tells about itself could not be read.
+    #[error("cannot read the running kernel's description")]
+    Target(#[from] TargetError),
     /// The kernel refused the object's BTF.
     #[error("BTF refused by the kernel: {summary}")]
     Btf {
@@ -95,6 +108,30 @@ pub enum LoadError {
         summary: String,
         /// The whole log.
         log: VerifierLog,
+    },
+}
+
+/// The running kernel's description of itself could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// A file could not be read.
+    #[error("{}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel's BTF does not parse.
+    #[error("BTF in {} is malformed", path.display())]
+    Btf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: skep_btf::BtfError,
     },
 }
 
@@ -133,6 +170,12 @@ impl VerifierLog {
             n => format!("{line} ({n} lines omitted)"),
         })
     }
+}
+
+/// The text of a log buffer: up to its first NUL.
+pub(crate) fn until_nul(buffer: &[u8]) -> String {
+    let text = buffer.split(|&b| b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// Beginnings of lines that are bookkeeping, not a reason.

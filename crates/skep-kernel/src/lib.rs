@@ -4,13 +4,19 @@
 //! objects. Nothing is decided by a version number: what a kernel can is found by doing it
 //! ([`probe`]).
 
+mod btf;
 pub mod error;
 mod map;
+mod object;
+mod patch;
 pub mod probe;
 mod program;
 mod sys;
+pub mod target;
 
-pub use error::{LoadError, MapError};
+pub use btf::{Btf, SectionLayout};
+pub use error::{LoadError, MapError, TargetError, VerifierLog};
 pub use map::{Keys, Map, MapBtf};
+pub use object::{LoadOptions, Object};
 pub use program::{Program, ProgramLoad};
 pub use sys::{ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, possible_cpus};

@@ -133,6 +133,12 @@ impl Map {
         sys::obj_pin(self.as_fd(), path).map_err(|e| self.fail(e))
     }
 
+    /// Under the name the object uses; the kernel keeps 15 bytes of it.
+    pub(crate) fn renamed(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// The map's name, as the object or the kernel gave it.
     pub fn name(&self) -> &str {
         &self.name
@@ -458,6 +464,11 @@ fn adjust(mut def: MapDef) -> Result<MapDef, SysError> {
         _ => {}
     }
     Ok(def)
+}
+
+/// As [`adjust`]; unchanged where that fails.
+pub(crate) fn adjusted(def: MapDef) -> MapDef {
+    adjust(def).unwrap_or(def)
 }
 
 /// A ring's size the kernel takes: a power of two of whole pages, at least the size asked for;

@@ -55,18 +55,17 @@ const RETURN_0: [Slot; 2] = [
     Slot { code: 0x95, dst: 0, src: 0, off: 0, imm: 0 },
 ];
 
-const SOCKET_FILTER: ProgType = ProgType(1);
-
 /// May this process load a trivial program at all? Probed once per process.
 pub fn can_load() -> Support {
     static CACHE: OnceLock<Support> = OnceLock::new();
-    let probe = || match Program::load(&ProgramLoad::new("probe", SOCKET_FILTER, &RETURN_0)) {
-        Ok(_) => match map_type(MapType::HASH) {
-            Support::Yes => Support::Yes,
-            other => other,
-        },
-        Err(e) => of_load_error(&e),
-    };
+    let probe =
+        || match Program::load(&ProgramLoad::new("probe", ProgType::SOCKET_FILTER, &RETURN_0)) {
+            Ok(_) => match map_type(MapType::HASH) {
+                Support::Yes => Support::Yes,
+                other => other,
+            },
+            Err(e) => of_load_error(&e),
+        };
     CACHE.get_or_init(probe).clone()
 }
 
@@ -81,8 +80,8 @@ pub fn prog_type(prog_type: ProgType) -> Support {
             Ok(_) => Support::Yes,
             Err(e) => match &e {
                 LoadError::Refused { source, .. } if source.errno() == libc::EINVAL => {
-                    if can_load().is_yes() && skep_abi_known(prog_type) {
-                        Support::No(format!("this kernel has no program type {}", prog_type.0))
+                    if can_load().is_yes() && refusal_is_proof(prog_type) {
+                        Support::No(format!("this kernel has no {prog_type} programs"))
                     } else {
                         of_load_error(&e)
                     }
@@ -96,8 +95,17 @@ pub fn prog_type(prog_type: ProgType) -> Support {
 /// Is a refusal of the trivial program proof that the type is absent?
 ///
 /// Not for types that want an attach type or a BTF target with any program.
-fn skep_abi_known(prog_type: ProgType) -> bool {
-    !matches!(prog_type.0, 18 | 25..=30)
+fn refusal_is_proof(prog_type: ProgType) -> bool {
+    !matches!(
+        prog_type,
+        ProgType::CGROUP_SOCK_ADDR
+            | ProgType::CGROUP_SOCKOPT
+            | ProgType::TRACING
+            | ProgType::STRUCT_OPS
+            | ProgType::EXT
+            | ProgType::LSM
+            | ProgType::SK_LOOKUP
+    )
 }
 
 /// Can maps of this type be made?
@@ -205,7 +213,7 @@ mod tests {
         require_kernel!(can_load().into_result());
         assert!(map_type(MapType::HASH).is_yes());
         assert!(map_type(MapType::LPM_TRIE).is_yes());
-        assert!(prog_type(ProgType(6)).is_yes());
+        assert!(prog_type(ProgType::XDP).is_yes());
     }
 
     #[test]

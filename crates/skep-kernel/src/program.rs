@@ -12,7 +12,7 @@ use skep_isa::Slot;
 use skep_object::spec::{FuncInfo, LineInfo};
 
 use crate::{
-    error::{LoadError, VerifierLog},
+    error::{LoadError, VerifierLog, until_nul},
     sys::{self, ProgInfo, SysError, TestRun, TestRunOptions},
 };
 
@@ -276,11 +276,6 @@ fn load_with_log(load: &sys::ProgLoad<'_>, level: u32) -> (Result<OwnedFd, SysEr
     (last.expect("at least one size was tried"), best)
 }
 
-fn until_nul(buffer: &[u8]) -> String {
-    let text = buffer.split(|&b| b == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).into_owned()
-}
-
 /// Sorts a failed load into "the program is wrong" and "this kernel does not take it".
 fn rejection(new: &ProgramLoad<'_>, source: SysError, log: VerifierLog) -> LoadError {
     let program = new.name.to_owned();
@@ -293,14 +288,12 @@ fn rejection(new: &ProgramLoad<'_>, source: SysError, log: VerifierLog) -> LoadE
 /// Program types that hang on a trampoline: tracing (except BTF tracepoints and iterators), LSM,
 /// extensions.
 fn needs_trampoline(new: &ProgramLoad<'_>) -> bool {
-    const TRACING: u32 = 26;
-    const EXT: u32 = 28;
-    const LSM: u32 = 29;
-    const TRACE_RAW_TP: u32 = 23;
-    const TRACE_ITER: u32 = 28;
-    match new.prog_type.0 {
-        TRACING => !matches!(new.attach_type, Some(AttachType(TRACE_RAW_TP | TRACE_ITER)) | None),
-        EXT | LSM => true,
+    match new.prog_type {
+        ProgType::TRACING => !matches!(
+            new.attach_type,
+            Some(AttachType::TRACE_RAW_TP | AttachType::TRACE_ITER) | None
+        ),
+        ProgType::EXT | ProgType::LSM => true,
         _ => false,
     }
 }
@@ -331,9 +324,6 @@ mod tests {
     use crate::probe;
     use skep_testing::require_kernel;
 
-    const SOCKET_FILTER: ProgType = ProgType(1);
-    const XDP: ProgType = ProgType(6);
-
     fn slot(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Slot {
         Slot { code, dst, src, off, imm }
     }
@@ -342,7 +332,7 @@ mod tests {
     fn a_trivial_program_loads_and_runs() {
         require_kernel!(probe::can_load().into_result());
         let insns = [slot(0xb7, 0, 0, 0, 2), slot(0x95, 0, 0, 0, 0)];
-        let program = Program::load(&ProgramLoad::new("pass", XDP, &insns)).unwrap();
+        let program = Program::load(&ProgramLoad::new("pass", ProgType::XDP, &insns)).unwrap();
         let packet = [0x5a; 60];
         let options = TestRunOptions {
             data: &packet,
@@ -363,7 +353,8 @@ mod tests {
     fn a_rejection_carries_the_verifiers_sentence() {
         require_kernel!(probe::can_load().into_result());
         let exit_only = [slot(0x95, 0, 0, 0, 0)];
-        let error = Program::load(&ProgramLoad::new("bad", SOCKET_FILTER, &exit_only)).unwrap_err();
+        let error = Program::load(&ProgramLoad::new("bad", ProgType::SOCKET_FILTER, &exit_only))
+            .unwrap_err();
         let LoadError::Rejected { errno, summary, log, .. } = &error else { panic!("{error:?}") };
         assert_eq!(*errno, libc::EACCES);
         assert!(summary.starts_with("R0 !read_ok"), "{summary}");
@@ -375,7 +366,7 @@ mod tests {
     fn a_log_of_a_good_program_is_kept_when_asked_for() {
         require_kernel!(probe::can_load().into_result());
         let insns = [slot(0xb7, 0, 0, 0, 0), slot(0x95, 0, 0, 0, 0)];
-        let mut load = ProgramLoad::new("logged", SOCKET_FILTER, &insns);
+        let mut load = ProgramLoad::new("logged", ProgType::SOCKET_FILTER, &insns);
         load.log_level = 2;
         let program = Program::load(&load).unwrap();
         assert!(program.log().text.contains("exit"), "{}", program.log().text);

@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the module that issues system calls")]
 
 mod attr;
+mod btf;
 mod error;
 mod map;
 mod obj;
@@ -19,6 +20,7 @@ use std::{
 };
 
 use attr::Attr;
+pub(crate) use btf::btf_load;
 pub use error::{ENOTSUPP, SysError};
 pub(crate) use map::{Batch, BatchEnd, MapCreate, MapFd};
 pub(crate) use obj::{map_by_id, obj_get, obj_pin};
@@ -112,6 +114,20 @@ pub fn possible_cpus() -> io::Result<usize> {
     let list = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
     parse_cpu_count(&list)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "cpu list is not a cpu list"))
+}
+
+/// `uname(2)`: release (`6.1.0-56-amd64`) and version (`#1 SMP …`).
+pub(crate) fn uname() -> (String, String) {
+    let mut name = std::mem::MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: writes one `utsname` into storage of that type.
+    unsafe { libc::uname(name.as_mut_ptr()) };
+    // SAFETY: all-zero is a valid `utsname`, and the call fills it with valid ones.
+    let name = unsafe { name.assume_init() };
+    let text = |field: &[libc::c_char]| {
+        let bytes: Vec<u8> = field.iter().map(|c| c.to_ne_bytes()[0]).collect();
+        from_obj_name(&bytes)
+    };
+    (text(&name.release), text(&name.version))
 }
 
 /// Size of a page in bytes.

@@ -1,0 +1,105 @@
+//! A resolved object, live in the kernel: its maps and its programs.
+
+mod externs;
+mod maps;
+mod programs;
+
+use std::{path::PathBuf, sync::Arc};
+
+use skep_object::ObjectSpec;
+
+use crate::{btf::Btf, error::LoadError, map::Map, program::Program};
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Load these programs, by name, whatever the object says; `None` loads those without `?` in
+    /// their section name.
+    pub programs: Option<Vec<String>>,
+    /// Verifier log to keep of successful loads: 0 none, 1 brief, 2 all states, 4 statistics.
+    pub log_level: u32,
+    /// Where maps that ask for it are pinned, and found again; `None` pins nothing.
+    pub pin_root: Option<PathBuf>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { programs: None, log_level: 0, pin_root: Some("/sys/fs/bpf".into()) }
+    }
+}
+
+/// Live maps and programs of one object. Dropping it closes them; what is pinned or attached
+/// stays.
+#[derive(Debug)]
+pub struct Object {
+    /// By index of [`ObjectSpec::maps`].
+    maps: Vec<Arc<Map>>,
+    programs: Vec<Arc<Program>>,
+    btf: Option<Btf>,
+    notices: Vec<String>,
+}
+
+impl Object {
+    /// Makes the maps and loads the programs of a resolved object.
+    pub(crate) fn load_spec(spec: &ObjectSpec, options: &LoadOptions) -> Result<Self, LoadError> {
+        let mut notices = Vec::new();
+        let btf = load_btf(spec, &mut notices)?;
+        let maps = maps::create_all(spec, btf.as_ref(), options, &mut notices)?;
+        let programs = programs::load_all(spec, &maps, btf.as_ref(), options, &mut notices)?;
+        maps::fill_initial(spec, &maps, &programs)?;
+        let programs = programs.into_iter().flatten().collect();
+        Ok(Self { maps, programs, btf, notices })
+    }
+
+    /// The map of this name.
+    pub fn map(&self, name: &str) -> Option<&Arc<Map>> {
+        self.maps.iter().find(|map| map.name() == name)
+    }
+
+    /// All maps, by index of [`ObjectSpec::maps`].
+    pub fn maps(&self) -> &[Arc<Map>] {
+        &self.maps
+    }
+
+    /// The loaded program of this name.
+    pub fn program(&self, name: &str) -> Option<&Arc<Program>> {
+        self.programs.iter().find(|program| program.name() == name)
+    }
+
+    /// Loaded programs, in file order.
+    pub fn programs(&self) -> &[Arc<Program>] {
+        &self.programs
+    }
+
+    /// The object's BTF in the kernel, when the kernel took it.
+    pub fn btf(&self) -> Option<&Btf> {
+        self.btf.as_ref()
+    }
+
+    /// What was done differently from what the object asks for, one sentence each.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+}
+
+/// Loads the object's BTF. A kernel that refuses it can still run most programs.
+fn load_btf(spec: &ObjectSpec, notices: &mut Vec<String>) -> Result<Option<Btf>, LoadError> {
+    let Some(btf) = &spec.btf else { return Ok(None) };
+    match Btf::load(btf, &maps::layouts(spec)) {
+        Ok(loaded) => {
+            if !loaded.adapted().is_empty() {
+                let kinds: Vec<_> = loaded.adapted().iter().map(ToString::to_string).collect();
+                notices.push(format!("this kernel's BTF has no {}: replaced", kinds.join(", ")));
+            }
+            Ok(Some(loaded))
+        }
+        Err(error @ LoadError::Btf { .. }) => {
+            notices.push(format!("{error}: loading without types and line numbers"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

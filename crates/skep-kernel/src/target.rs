@@ -1,0 +1,186 @@
+//! The running kernel as a target of relocation: its BTF, configuration, version, symbols.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    io::{self, BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use skep_btf::Btf;
+
+use crate::{error::TargetError, sys};
+
+const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+const KALLSYMS: &str = "/proc/kallsyms";
+
+/// The running kernel's BTF, parsed once per process.
+///
+/// # Errors
+///
+/// When the kernel has none (`CONFIG_DEBUG_INFO_BTF`), or it cannot be read.
+pub fn vmlinux_btf() -> Result<Btf, TargetError> {
+    static CACHE: OnceLock<Btf> = OnceLock::new();
+    if let Some(btf) = CACHE.get() {
+        return Ok(btf.clone());
+    }
+    let btf = read_btf(Path::new(VMLINUX_BTF))?;
+    Ok(CACHE.get_or_init(|| btf).clone())
+}
+
+/// BTF from a file as the kernel shows it: the bytes of a `.BTF` section.
+///
+/// # Errors
+///
+/// When the file cannot be read or is not BTF.
+pub fn read_btf(path: &Path) -> Result<Btf, TargetError> {
+    let bytes = fs::read(path).map_err(|source| TargetError::Read { path: path.into(), source })?;
+    Btf::parse(&bytes).map_err(|source| TargetError::Btf { path: path.into(), source })
+}
+
+/// The running kernel's configuration: `CONFIG_HZ` to `250`, strings with their quotes.
+///
+/// From `/proc/config.gz`, else `/boot/config-RELEASE`.
+///
+/// # Errors
+///
+/// When neither can be read.
+pub fn kconfig() -> Result<BTreeMap<String, String>, TargetError> {
+    let (release, _) = sys::uname();
+    let boot = PathBuf::from(format!("/boot/config-{release}"));
+    let text = match read_gzip(Path::new("/proc/config.gz")) {
+        Ok(text) => text,
+        Err(_) => {
+            fs::read_to_string(&boot).map_err(|source| TargetError::Read { path: boot, source })?
+        }
+    };
+    Ok(parse_kconfig(&text))
+}
+
+fn read_gzip(path: &Path) -> io::Result<String> {
+    // A configuration unpacks to some 150 kB; the bound keeps a wrong file from filling memory.
+    const LIMIT: u64 = 16 << 20;
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(fs::File::open(path)?).take(LIMIT).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn parse_kconfig(text: &str) -> BTreeMap<String, String> {
+    let option = |line: &str| {
+        let (name, value) = line.trim().split_once('=')?;
+        name.starts_with("CONFIG_").then(|| (name.to_owned(), value.to_owned()))
+    };
+    text.lines().filter_map(option).collect()
+}
+
+/// `LINUX_VERSION_CODE` of the running kernel: `major << 16 | minor << 8 | patch`, the patch level
+/// capped at 255.
+pub fn kernel_version() -> u32 {
+    let (release, version) = sys::uname();
+    // Ubuntu: `Ubuntu 6.8.0-31.31-generic 6.8.1`; the last word is the real one.
+    let signature = fs::read_to_string("/proc/version_signature").unwrap_or_default();
+    version_code(&release, &version, &signature)
+}
+
+fn version_code(release: &str, version: &str, signature: &str) -> u32 {
+    // Debian keeps `.0` in the release; the real patch level stands behind `Debian`.
+    let debian = version.split_once("Debian ").map(|(_, rest)| rest);
+    let ubuntu = signature.split_whitespace().next_back();
+    ubuntu
+        .and_then(parse_version)
+        .or_else(|| debian.and_then(parse_version))
+        .or_else(|| parse_version(release))
+        .unwrap_or(0)
+}
+
+fn parse_version(text: &str) -> Option<u32> {
+    let digits = text.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
+    let mut parts = digits.split('.').map(|part| part.parse::<u32>().ok());
+    let (major, minor) = (parts.next()??, parts.next()??);
+    let patch = parts.next().flatten().unwrap_or(0);
+    Some(major << 16 | minor.min(255) << 8 | patch.min(255))
+}
+
+/// Addresses of kernel symbols; those that do not exist, or are hidden from this process
+/// (`kptr_restrict`), are left out. Of several with one name the first wins.
+///
+/// # Errors
+///
+/// When `/proc/kallsyms` cannot be read.
+pub fn kernel_symbols(names: &[&str]) -> Result<HashMap<String, u64>, TargetError> {
+    let fail = |source| TargetError::Read { path: KALLSYMS.into(), source };
+    let mut lines = BufReader::new(fs::File::open(KALLSYMS).map_err(fail)?);
+    let mut found = HashMap::new();
+    let mut line = String::new();
+    while found.len() < names.len() {
+        line.clear();
+        if lines.read_line(&mut line).map_err(fail)? == 0 {
+            break;
+        }
+        if let Some((name, address)) = parse_symbol(&line)
+            && names.contains(&name)
+            && address != 0
+        {
+            found.entry(name.to_owned()).or_insert(address);
+        }
+    }
+    Ok(found)
+}
+
+/// `ffffffff81000000 T _text`, with the module in brackets behind it.
+fn parse_symbol(line: &str) -> Option<(&str, u64)> {
+    let mut words = line.split_ascii_whitespace();
+    let address = u64::from_str_radix(words.next()?, 16).ok()?;
+    words.next()?;
+    Some((words.next()?, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_where_distributions_put_them() {
+        let cases = [
+            (("6.18.44-vendor", "#1 SMP", ""), 0x06_12_2c),
+            (("6.1.0-56-amd64", "#1 SMP Debian 6.1.192-2 (2026-01-01)", ""), 0x06_01_c0),
+            (("6.8.0-31-generic", "#31-Ubuntu", "Ubuntu 6.8.0-31.31-generic 6.8.1\n"), 0x06_08_01),
+            (("5.10.300", "", ""), 0x05_0a_ff),
+            (("7.2", "", ""), 0x07_02_00),
+            (("strange", "", ""), 0),
+        ];
+        for ((release, version, signature), want) in cases {
+            assert_eq!(version_code(release, version, signature), want, "{release}");
+        }
+    }
+
+    #[test]
+    fn configuration_keeps_values_as_written() {
+        let text = "#\n# Linux\n#\nCONFIG_HZ=250\n# CONFIG_X is not set\nCONFIG_S=\"a=b\"\n";
+        let config = parse_kconfig(text);
+        assert_eq!(config.len(), 2);
+        assert_eq!(config["CONFIG_HZ"], "250");
+        assert_eq!(config["CONFIG_S"], "\"a=b\"");
+    }
+
+    #[test]
+    fn symbols_are_third_words() {
+        assert_eq!(
+            parse_symbol("ffffffff81000000 T _text\t[mod]\n"),
+            Some(("_text", 0xffff_ffff_8100_0000))
+        );
+        assert_eq!(parse_symbol("nonsense"), None);
+    }
+
+    #[test]
+    fn this_kernel_describes_itself() {
+        assert!(kernel_version() > 0x04_00_00);
+        if let Ok(btf) = vmlinux_btf() {
+            assert!(btf.find(skep_btf::KindTag::Struct, "task_struct").next().is_some());
+        }
+        if Path::new("/proc/config.gz").exists() {
+            assert!(kconfig().unwrap().len() > 100);
+        }
+    }
+}
