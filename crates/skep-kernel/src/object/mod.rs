@@ -40,8 +40,14 @@ pub struct Object {
 }
 
 impl Object {
-    /// Makes the maps and loads the programs of a resolved object.
-    pub(crate) fn load_spec(spec: &ObjectSpec, options: &LoadOptions) -> Result<Self, LoadError> {
+    /// Makes the maps and loads the programs of an object that needs no resolving, or is resolved:
+    /// CO-RE relocations and `__kconfig` externs that are still open stay as the compiler left
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that could not be made or loaded; everything made so far is closed again.
+    pub fn load_spec(spec: &ObjectSpec, options: &LoadOptions) -> Result<Self, LoadError> {
         let mut notices = Vec::new();
         let btf = load_btf(spec, &mut notices)?;
         let maps = maps::create_all(spec, btf.as_ref(), options, &mut notices)?;

@@ -1,0 +1,33 @@
+//! The project's example objects, loaded into the running kernel.
+
+use std::fs;
+
+use skep_kernel::{LoadOptions, Object, probe};
+use skep_object::ObjectSpec;
+use skep_testing::{repository, require_kernel};
+
+fn load(name: &str) -> Object {
+    let bytes =
+        fs::read(repository().join("examples").join(name)).expect("the object is committed");
+    let spec = ObjectSpec::parse(&bytes).expect("the example is well-formed");
+    let object =
+        Object::load_spec(&spec, &LoadOptions { pin_root: None, ..LoadOptions::default() });
+    object.unwrap_or_else(|e| {
+        let mut text = e.to_string();
+        let mut cause: &dyn std::error::Error = &e;
+        while let Some(next) = cause.source() {
+            text = format!("{text}: {next}");
+            cause = next;
+        }
+        panic!("{name}: {text}")
+    })
+}
+
+#[test]
+fn every_example_without_co_re_loads() {
+    require_kernel!(probe::can_load().into_result());
+    for name in ["classify.bpf.o", "rewrite.bpf.o", "composition.bpf.o", "legacy.bpf.o"] {
+        let object = load(name);
+        assert!(!object.programs().is_empty(), "{name}");
+    }
+}
