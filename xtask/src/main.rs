@@ -2,7 +2,14 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "these are command-line tools")]
 
+mod arrows;
+mod bpf;
+mod ci;
+mod dist;
+mod guest;
 mod pcap;
+mod test;
+mod tool;
 
 use std::{
     env,
@@ -15,7 +22,13 @@ use anyhow::bail;
 const USAGE: &str = "\
 cargo xtask TASK
 
-  pcap [--check]    write examples/traffic.pcap, or compare it with what would be written";
+  test [ARGUMENT…]   all tests (arguments go to cargo test), then skips and counts
+  ci                 everything CI checks, in its order
+  bpf [--check]      rebuild the committed BPF objects, or see that they are up to date
+  pcap [--check]     write examples/traffic.pcap, or see that it is up to date
+  dist               build the one static binary and see that it is static
+  arrows             see that crates depend only on what the architecture allows
+  guest [KERNEL…]    run the tests that need a kernel under other kernels, in QEMU";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -32,9 +45,26 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     let root = root();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["test", rest @ ..] => test::run(&root, rest)?.ensure_success(),
+        ["ci"] => ci::run(&root),
+        ["bpf"] => bpf::build(&root),
+        ["bpf", "--check"] => bpf::check(&root),
         ["pcap"] => pcap::run(&root, false),
         ["pcap", "--check"] => pcap::run(&root, true),
-        _ => bail!("usage: {USAGE}"),
+        ["dist"] => dist::run(&root),
+        ["arrows"] => arrows::check(&root),
+        ["guest", kernels @ ..] => {
+            let guests = guest::run(&root, kernels)?;
+            for guest in &guests {
+                println!("{guest}");
+            }
+            guest::ensure_success(&guests)
+        }
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("this task is not known\n\n{USAGE}"),
     }
 }
 
