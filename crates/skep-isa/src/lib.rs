@@ -4,6 +4,7 @@
 pub mod asm;
 mod builder;
 mod codec;
+pub mod conformance;
 pub mod disasm;
 mod insn;
 pub mod opcode;
