@@ -115,6 +115,9 @@ fn write_insn(f: &mut fmt::Formatter<'_>, insn: &Insn, target: Option<&str>) -> 
         },
         Insn::LoadImm64 { dst, imm } => write!(f, "{dst} = {imm}"),
         Insn::LoadPacket { size, index: None, imm } => write!(f, "r0 = *({size} *)skb[{imm}]"),
+        Insn::LoadPacket { size, index: Some(index), imm: 0 } => {
+            write!(f, "r0 = *({size} *)skb[{index}]")
+        }
         Insn::LoadPacket { size, index: Some(index), imm } => {
             let sign = if imm < 0 { '-' } else { '+' };
             write!(f, "r0 = *({size} *)skb[{index} {sign} {}]", imm.unsigned_abs())
@@ -133,7 +136,7 @@ fn write_insn(f: &mut fmt::Formatter<'_>, insn: &Insn, target: Option<&str>) -> 
                 if size == Size::W { (Width::W32, "32_32") } else { (Width::W64, "_64") };
             let value = Wide(width, src);
             if !fetch {
-                return write!(f, "lock *({size} *)({at}) {} {src}", row.symbol);
+                return write!(f, "lock *({size} *)({at}) {} {value}", row.symbol);
             }
             match op {
                 crate::AtomicOp::Xchg => write!(f, "{value} = xchg{bits}({at}, {value})"),

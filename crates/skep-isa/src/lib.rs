@@ -6,6 +6,8 @@ mod builder;
 mod codec;
 pub mod conformance;
 pub mod disasm;
+pub mod doc;
+pub mod fuzz;
 mod insn;
 pub mod opcode;
 pub mod ops;

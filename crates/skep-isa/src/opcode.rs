@@ -5,7 +5,10 @@
 
 use std::sync::LazyLock;
 
-use crate::ops::{AluOp, AluRow, AtomicOp, CmpOp, CmpRow, Size, SwapOp, Width};
+use crate::{
+    Slot,
+    ops::{AluOp, AluRow, AtomicOp, CmpOp, CmpRow, Size, SwapOp, Width},
+};
 
 /// An instruction without its operands: the unit of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -216,6 +219,27 @@ impl Row {
     /// The row of a form, when the form is an instruction.
     pub fn of(form: Form) -> Option<&'static Self> {
         Self::with_code(form.layout().code).iter().find(|row| row.form == form)
+    }
+
+    /// A slot of this row with these operands where the row has operands.
+    #[must_use]
+    pub fn fill(&self, operands: Slot) -> Slot {
+        let value = |rule, operand: i32| match rule {
+            Field::Zero => 0,
+            Field::Is(value) => value,
+            Field::Reg | Field::Any => operand,
+        };
+        let nibble = |rule, operand: u8| {
+            u8::try_from(value(rule, operand.into())).expect("source numbers are small")
+        };
+        let off = value(self.off, operands.off.into());
+        Slot {
+            code: self.code,
+            dst: nibble(self.dst, operands.dst),
+            src: nibble(self.src, operands.src),
+            off: i16::try_from(off).expect("offset selectors are small"),
+            imm: value(self.imm, operands.imm),
+        }
     }
 
     /// The fields that decide or carry something, with their names.

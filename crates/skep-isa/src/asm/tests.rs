@@ -69,8 +69,8 @@ fn lines_of_other_tools_are_read() {
             "r0 = cmpxchg_64(r1 + 0, r0, r2)",
         ),
         ("0000000000000028 <atom>:\nexit", "exit"),
-        ("r0 = *(u32 *)skb[r7]", "r0 = *(u32 *)skb[r7 + 0]"),
-        ("lock *(u32 *)(r2 + 0x0) += w5", "lock *(u32 *)(r2 + 0) += r5"),
+        ("r0 = *(u32 *)skb[r7 + 0]", "r0 = *(u32 *)skb[r7]"),
+        ("lock *(u32 *)(r2 + 0x0) += r5", "lock *(u32 *)(r2 + 0) += w5"),
     ];
     for (line, want) in cases {
         assert_eq!(text(line), format!("{want}\n"), "{line}");

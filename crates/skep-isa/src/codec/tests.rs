@@ -53,7 +53,8 @@ fn what_decodes_encodes_to_the_same_slots() {
     let mut accepted = std::collections::HashSet::new();
     let seconds = [0, 1, -1, i32::MIN].map(|imm| Slot { imm, ..Slot::default() });
     each_slot(|slot| {
-        for next in seconds {
+        let nexts = if slot.code == 0x18 { &seconds[..] } else { &seconds[..1] };
+        for &next in nexts {
             let Ok(insn) = Insn::decode(slot, Some(next)) else { continue };
             accepted.insert(insn.form());
             let want: &[Slot] = if insn.slots() == 2 { &[slot, next] } else { &[slot] };
