@@ -5,6 +5,8 @@
 //! round-trips: a newer kernel than this table is not an error here.
 #![forbid(unsafe_code)]
 
+pub mod context;
+pub mod helper;
 mod map;
 mod prog;
 pub mod section;

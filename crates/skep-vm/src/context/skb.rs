@@ -1,0 +1,165 @@
+//! The context of programs on socket buffers.
+
+use skep_abi::ProgType;
+use skep_abi::context::{self, Layout};
+
+use super::{Fields, Packet};
+
+/// Bytes of an Ethernet header.
+pub(crate) const ETH_HLEN: usize = 14;
+
+/// A socket buffer and its `struct __sk_buff`.
+#[derive(Debug)]
+pub struct SkBuff {
+    pub(crate) fields: Fields,
+    pub(crate) packet: Packet,
+    /// Bytes in front of `data` that belong to the link-layer header.
+    pub(crate) pulled: Vec<u8>,
+    prog_type: ProgType,
+}
+
+impl SkBuff {
+    /// An Ethernet frame as a program of this type sees it: from the link-layer header on.
+    ///
+    /// Types without a layout of their own get that of TC.
+    pub fn new(prog_type: ProgType, frame: &[u8]) -> Self {
+        let layout = layout(prog_type);
+        let mut skb = Self {
+            fields: Fields::new(layout),
+            packet: Packet::new(&[]),
+            pulled: Vec::new(),
+            prog_type,
+        };
+        skb.fields.set("ifindex", 1);
+        skb.fields.set("ingress_ifindex", 1);
+        skb.set_packet(frame);
+        skb
+    }
+
+    /// Sets the interface.
+    #[must_use]
+    pub fn with_ifindex(self, ifindex: u32) -> Self {
+        self.fields.set("ifindex", ifindex.into());
+        self.fields.set("ingress_ifindex", ifindex.into());
+        self
+    }
+
+    /// The next frame, in the same memory. Fields that belong to a packet start anew.
+    pub fn set_packet(&mut self, frame: &[u8]) {
+        self.packet.load(frame);
+        self.pulled.clear();
+        for name in PER_PACKET {
+            self.fields.set(name, 0);
+        }
+        for off in (48..68).step_by(4) {
+            self.fields.set_bytes(off, 4, 0);
+        }
+        self.fields.set("len", frame.len() as u64);
+        self.fields.set("wire_len", frame.len() as u64);
+        let mut ethertype = [0; 2];
+        if self.packet.read(ETH_HLEN - 2, &mut ethertype) {
+            self.fields.set("protocol", u16::from_le_bytes(ethertype).into());
+        }
+    }
+
+    /// Hides the link-layer header, for programs that start at the network layer.
+    pub(crate) fn pull_link_layer(&mut self) {
+        let len = ETH_HLEN.min(self.packet.len());
+        let mut header = vec![0; len];
+        if self.packet.read(0, &mut header) {
+            self.packet.data += len;
+            self.packet.meta = self.packet.data;
+            self.pulled = header;
+            self.resized();
+        }
+    }
+
+    /// The frame as it is now, link-layer header included.
+    pub fn packet(&self) -> Vec<u8> {
+        let mut frame = self.pulled.clone();
+        frame.extend(self.packet.bytes());
+        frame
+    }
+
+    /// The number in a field of `struct __sk_buff`; `None` when there is none of that name.
+    pub fn field(&self, name: &str) -> Option<u64> {
+        self.fields.layout.field(name)?;
+        Some(self.fields.get(name))
+    }
+
+    /// Sets a field of `struct __sk_buff`; false when there is none of that name.
+    pub fn set_field(&mut self, name: &str, v: u64) -> bool {
+        let known = self.fields.layout.field(name).is_some_and(|f| f.size <= 8);
+        if known {
+            self.fields.set(name, v);
+        }
+        known
+    }
+
+    /// `struct __sk_buff` as a system call returns it.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        self.fields.image()
+    }
+
+    /// Brings `len` up to date after the packet changed its size.
+    pub(crate) fn resized(&mut self) {
+        self.fields.set("len", self.packet.len() as u64);
+    }
+
+    /// May programs access the packet directly, and may they write?
+    pub(crate) fn direct_access(&self) -> Option<bool> {
+        let layout = self.fields.layout;
+        let writes = matches!(self.prog_type, ProgType::SCHED_CLS | ProgType::SCHED_ACT)
+            || matches!(self.prog_type, ProgType::SK_SKB | ProgType::LWT_XMIT);
+        (!layout.is_hidden("data")).then_some(writes)
+    }
+
+    /// A legacy packet load: offsets below 0 count from the network or link-layer header.
+    pub(crate) fn read_legacy(&self, off: i32, out: &mut [u8]) -> bool {
+        const NET: i32 = -0x10_0000;
+        const LINK: i32 = -0x20_0000;
+        let pulled = self.pulled.len();
+        let from_data = match off {
+            0.. => usize::try_from(off).ok(),
+            NET.. => {
+                usize::try_from(off - NET).ok().and_then(|o| (o + ETH_HLEN).checked_sub(pulled))
+            }
+            LINK.. => match usize::try_from(off - LINK) {
+                Ok(o) if o < pulled => {
+                    let Some(bytes) = self.pulled.get(o..o + out.len()) else { return false };
+                    out.copy_from_slice(bytes);
+                    return true;
+                }
+                Ok(o) => Some(o - pulled),
+                Err(_) => None,
+            },
+            _ => None,
+        };
+        from_data.is_some_and(|off| self.packet.read(off, out))
+    }
+}
+
+/// Fields that start at 0 with each packet.
+const PER_PACKET: &[&str] = &[
+    "pkt_type",
+    "mark",
+    "queue_mapping",
+    "protocol",
+    "vlan_present",
+    "vlan_tci",
+    "vlan_proto",
+    "priority",
+    "tc_index",
+    "hash",
+    "tc_classid",
+    "tstamp",
+    "gso_segs",
+    "gso_size",
+];
+
+fn layout(prog_type: ProgType) -> &'static Layout {
+    context::layout(prog_type)
+        .filter(|l| l.name == "__sk_buff")
+        .or_else(|| context::layout(ProgType::SCHED_CLS))
+        .expect("the table has TC")
+}
