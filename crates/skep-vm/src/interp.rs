@@ -448,7 +448,7 @@ impl Run<'_> {
 #[cold]
 fn error(lowered: &Lowered, index: usize, reason: Reason) -> RunError {
     let (pc, insn) = match lowered.insns.get(index) {
-        Some((pc, insn)) => (*pc, format!("{insn:?}")),
+        Some((pc, insn)) => (*pc, insn.to_string()),
         None => (Pc(0), String::new()),
     };
     RunError { program: lowered.name.to_string(), pc, insn, reason }

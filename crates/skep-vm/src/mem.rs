@@ -142,8 +142,8 @@ pub(crate) trait Word: Copy {
 }
 
 /// An exposed address as a pointer.
+#[expect(clippy::cast_possible_truncation, reason = "only built for 64-bit machines, see `lib.rs`")]
 fn pointer<T>(addr: u64) -> *mut T {
-    // Only built for 64-bit targets, see `lib.rs`.
     with_exposed_provenance_mut(addr as usize)
 }
 

@@ -133,7 +133,8 @@ fn take(
     let len = map.def().value_size.into();
     // A bloom filter reads the value it is asked for.
     let bloom = map.def().map_type == MapType::BLOOM_FILTER;
-    let mut value = if bloom { run.bytes(out, len)? } else { vec![0; len as usize] };
+    let mut value =
+        if bloom { run.bytes(out, len)? } else { vec![0; map.def().value_size as usize] };
     let result = op(&map, &mut value);
     if !bloom {
         run.write(out, &value)?;
