@@ -15,7 +15,9 @@ mod maps;
 mod parse;
 mod programs;
 mod reference;
+pub mod resolve;
 pub mod spec;
 
 pub use error::{MapProblem, ObjectError, RelocProblem};
+pub use resolve::{ResolveError, Resolved, Symbols, Target, resolve};
 pub use spec::ObjectSpec;

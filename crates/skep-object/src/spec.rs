@@ -53,7 +53,7 @@ pub struct ProgramSpec {
     /// BTF line info, rebased onto `insns`.
     pub line_info: Vec<LineInfo>,
     /// Accesses that CO-RE found impossible: reaching one is an error with this text.
-    /// Filled by [`ObjectSpec::resolve`].
+    /// Filled by [`resolve`](crate::resolve()).
     pub poisoned: Vec<Poison>,
 }
 
