@@ -100,10 +100,6 @@ impl Array {
         if flags == flag::NOEXIST { Err(MapError::Exists) } else { Ok(entry) }
     }
 
-    pub(super) fn next_key(&self, key: Option<u32>) -> Result<u32, MapError> {
-        next_index(key, self.max_entries)
-    }
-
     pub(super) fn for_each(
         &self,
         cpu: usize,

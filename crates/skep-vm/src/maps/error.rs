@@ -129,10 +129,12 @@ pub enum MapError {
         addr: u64,
     },
     /// The ring has no room; the loss is counted.
-    #[error("ring buffer has no room for {bytes} bytes")]
+    #[error("ring has no room for {bytes} bytes")]
     NoRoom {
         /// Bytes asked for, without header.
         bytes: u64,
+        /// `EAGAIN` or `ENOSPC`, as the map type has it.
+        errno: i32,
     },
     /// Nobody reads the events of this CPU.
     #[error("no reader on cpu {cpu}")]
@@ -148,6 +150,7 @@ impl MapError {
         match *self {
             Self::Definition { errno, .. }
             | Self::Full { errno, .. }
+            | Self::NoRoom { errno, .. }
             | Self::Unsupported { errno, .. } => errno,
             Self::NotInEngine { .. }
             | Self::KeySize { .. }
@@ -162,7 +165,6 @@ impl MapError {
             Self::Index { .. } => libc::E2BIG,
             Self::UserMayNot { .. } => libc::EPERM,
             Self::ProgramMayNot { .. } => libc::EACCES,
-            Self::NoRoom { .. } => libc::EAGAIN,
         }
     }
 }

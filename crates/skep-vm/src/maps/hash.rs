@@ -129,15 +129,7 @@ impl Hash {
     }
 
     fn hash(&self, key: &[u8]) -> u32 {
-        let (words, tail) = key.as_chunks::<8>();
-        let mut h = self.seed;
-        for word in words {
-            h = fold(h ^ u64::from_ne_bytes(*word));
-        }
-        if !tail.is_empty() {
-            h = fold(h ^ padded(tail));
-        }
-        (fold(h) >> 32) as u32
+        hash_bytes(self.seed, key)
     }
 
     const fn bucket(&self, hash: u32) -> usize {
@@ -482,6 +474,19 @@ impl Hash {
         let at = at.checked_sub(self.values)? % self.slot;
         (at < self.value_size).then(|| Span { start: addr - at, len: self.value_size, writable })
     }
+}
+
+/// Hash of a key. The seed is secret, so that nobody can choose keys that collide.
+pub(super) fn hash_bytes(seed: u64, bytes: &[u8]) -> u32 {
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut h = seed;
+    for word in words {
+        h = fold(h ^ u64::from_ne_bytes(*word));
+    }
+    if !tail.is_empty() {
+        h = fold(h ^ padded(tail));
+    }
+    (fold(h) >> 32) as u32
 }
 
 /// Spreads every bit of `x` over the result: both halves of a product with an odd constant.

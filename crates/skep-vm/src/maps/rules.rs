@@ -83,8 +83,8 @@ const RULES: &[Rule] = {
         rule(T::LRU_HASH,         SOME,          SOME,         SOME,   HASH_FLAGS),
         rule(T::LRU_PERCPU_HASH,  SOME,          SOME,         SOME,   HASH_FLAGS),
         rule(T::LPM_TRIE,         Within(5, 260), SOME,        SOME,   COMMON | LAZY),
-        rule(T::ARRAY_OF_MAPS,    Is(4),         FD,           SOME,   (COMMON | INNER | MMAP) & !RIGHTS_PROG),
-        rule(T::HASH_OF_MAPS,     SOME,          FD,           SOME,   HASH_FLAGS & !RIGHTS_PROG),
+        rule(T::ARRAY_OF_MAPS,    Is(4),         FD,           SOME,   COMMON & !RIGHTS_PROG),
+        rule(T::HASH_OF_MAPS,     SOME,          FD,           SOME,   HASH_FLAGS),
         rule(T::DEVMAP,           Is(4),         Either(4, 8), SOME,   COMMON & !RIGHTS_PROG),
         rule(T::DEVMAP_HASH,      Is(4),         Either(4, 8), SOME,   COMMON & !RIGHTS_PROG),
         rule(T::CPUMAP,           Is(4),         Either(4, 8), SOME,   MapFlags::NUMA_NODE.0),
@@ -149,7 +149,8 @@ pub(super) fn check(def: MapDef, ncpus: u32) -> Result<MapDef, MapError> {
     }
     let (value, limit) = value_limit(&def);
     if value > limit {
-        return Err(bad("value_size", def.value_size.into(), "less (kernel's limit)", libc::E2BIG));
+        let errno = if t == MapType::LPM_TRIE { libc::EINVAL } else { libc::E2BIG };
+        return Err(bad("value_size", def.value_size.into(), "less (kernel's limit)", errno));
     }
     if t == MapType::RINGBUF && !(def.max_entries.is_power_of_two() && def.max_entries >= 4096) {
         return Err(invalid("max_entries", def.max_entries, "a power of two and whole pages"));
@@ -158,6 +159,9 @@ pub(super) fn check(def: MapDef, ncpus: u32) -> Result<MapDef, MapError> {
         return Err(bad("max_entries", def.max_entries.into(), "no more than CPUs", libc::E2BIG));
     }
     let mut def = def;
+    if matches!(t, MapType::DEVMAP | MapType::DEVMAP_HASH) {
+        def.flags = def.flags.with(MapFlags::RDONLY_PROG);
+    }
     if set(MapFlags::NO_COMMON_LRU.0) {
         let whole = def.max_entries.checked_next_multiple_of(ncpus);
         def.max_entries = whole.unwrap_or(def.max_entries - def.max_entries % ncpus);

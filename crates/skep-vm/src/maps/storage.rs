@@ -6,6 +6,8 @@
 //! addresses they were given; metadata is written by this engine alone.
 
 use std::{
+    fs::File,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     ptr::{self, NonNull},
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
@@ -60,6 +62,49 @@ impl Storage {
             Some(base) if p != libc::MAP_FAILED => Ok(Self { base, len }),
             _ => Err(no_memory(len as u64)),
         }
+    }
+
+    /// Zeroed memory in three parts, of which the second one appears twice in a row, so that what
+    /// wraps at its end is still in one piece. All lengths are whole pages.
+    pub(crate) fn mirrored(head: usize, twice: usize, tail: usize) -> Result<Self, MapError> {
+        let file = head + twice + tail;
+        let this = Self::new(Some(file + twice))?;
+        let no_memory = || MapError::NoMemory { bytes: this.len as u64, limit: LIMIT as u64 };
+        // SAFETY: the name is a constant C string; the call touches no other memory.
+        let fd = unsafe { libc::memfd_create(c"skep-ring".as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(no_memory());
+        }
+        // SAFETY: `memfd_create` just returned this descriptor and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        File::from(fd.try_clone().map_err(|_| no_memory())?)
+            .set_len(file as u64)
+            .map_err(|_| no_memory())?;
+        // place in the mapping, place in the file, bytes
+        let parts = [
+            (0, 0, head + twice),
+            (head + twice, head, twice),
+            (head + 2 * twice, head + twice, tail),
+        ];
+        for (at, from, len) in parts.into_iter().filter(|p| p.2 > 0) {
+            let from = libc::off_t::try_from(from).map_err(|_| no_memory())?;
+            // SAFETY: `at + len` is inside of the mapping that `this` owns and nobody has a
+            // reference into it yet, so replacing a part of it takes no memory from anyone.
+            let p = unsafe {
+                libc::mmap(
+                    this.base.as_ptr().wrapping_add(at).cast(),
+                    len,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                    fd.as_raw_fd(),
+                    from,
+                )
+            };
+            if p == libc::MAP_FAILED {
+                return Err(no_memory());
+            }
+        }
+        Ok(this)
     }
 
     /// First address.
