@@ -27,6 +27,7 @@ mod kind;
 mod parse;
 mod raw;
 mod size;
+pub mod value;
 
 pub use btf::Btf;
 pub use build::{Builder, Remap};
