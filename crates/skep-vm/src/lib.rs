@@ -15,11 +15,15 @@ mod interp;
 pub mod lower;
 pub mod maps;
 mod mem;
+mod object;
 mod op;
 mod program;
 mod run;
 mod sys;
+mod test_run;
 
 pub use error::{Access, LowerError, LowerReason, Reason, RunError};
+pub use object::{LoadError, LoadOptions, Object};
 pub use program::{DEFAULT_BUDGET, PrintSink, Program, Settings};
 pub use run::{Effects, MAX_CLONES, Redirect, RedirectTarget, RunOutput};
+pub use test_run::{TestRun, TestRunError};

@@ -14,6 +14,7 @@ use skep_abi::context::Layout;
 
 pub(crate) use self::packet::Packet;
 pub use self::plain::Plain;
+pub(crate) use self::skb::ETH_HLEN;
 pub use self::skb::SkBuff;
 pub use self::xdp::Xdp;
 
@@ -173,7 +174,7 @@ impl Fields {
     }
 
     /// The structure's bytes, as a system call would return them.
-    fn image(&self) -> Vec<u8> {
+    pub(crate) fn image(&self) -> Vec<u8> {
         let mut out = vec![0; self.layout.size as usize];
         let whole = self.area.read(0, &mut out);
         debug_assert!(whole, "the area has the layout's size");

@@ -87,6 +87,14 @@ impl Packet {
         out
     }
 
+    /// The packet's bytes with the metadata in front.
+    pub(crate) fn with_metadata(&self) -> Vec<u8> {
+        let mut out = vec![0; self.end - self.meta];
+        let whole = self.area.read(self.meta, &mut out);
+        debug_assert!(whole, "meta..end lies in the area");
+        out
+    }
+
     /// Clears bytes of the area, for a packet that grew over what was there before.
     pub(crate) fn clear(&mut self, from: usize, to: usize) {
         let zeros = vec![0; to.saturating_sub(from)];

@@ -8,6 +8,15 @@ use super::{Fields, Packet};
 /// Bytes of an Ethernet header.
 pub(crate) const ETH_HLEN: usize = 14;
 
+/// `PACKET_BROADCAST`
+const BROADCAST: u64 = 1;
+/// `PACKET_MULTICAST`
+const MULTICAST: u64 = 2;
+/// `PACKET_OTHERHOST`
+const OTHERHOST: u64 = 3;
+/// Where `cb` lies in `struct __sk_buff`.
+const CB: std::ops::Range<usize> = 48..68;
+
 /// A socket buffer and its `struct __sk_buff`.
 #[derive(Debug)]
 pub struct SkBuff {
@@ -51,11 +60,15 @@ impl SkBuff {
         for name in PER_PACKET {
             self.fields.set(name, 0);
         }
-        for off in (48..68).step_by(4) {
-            self.fields.set_bytes(off, 4, 0);
+        for off in CB {
+            self.fields.set_bytes(off as u64, 1, 0);
         }
         self.fields.set("len", frame.len() as u64);
         self.fields.set("wire_len", frame.len() as u64);
+        let mut to = [0; 6];
+        if self.packet.read(0, &mut to) && to[0] & 1 != 0 {
+            self.fields.set("pkt_type", if to == [0xff; 6] { BROADCAST } else { MULTICAST });
+        }
         let mut ethertype = [0; 2];
         if self.packet.read(ETH_HLEN - 2, &mut ethertype) {
             self.fields.set("protocol", u16::from_le_bytes(ethertype).into());
@@ -94,6 +107,30 @@ impl SkBuff {
             self.fields.set(name, v);
         }
         known
+    }
+
+    /// Takes the fields of these names from a structure, which may be cut short.
+    pub(crate) fn take_fields(&mut self, ctx: &[u8], names: &[&str]) {
+        for field in names.iter().filter_map(|name| self.fields.layout.field(name)) {
+            let (off, size) = (field.off as usize, field.size as usize);
+            let mut bytes = [0; 8];
+            for (to, from) in bytes.iter_mut().take(size).zip(ctx.iter().skip(off)) {
+                *to = *from;
+            }
+            self.fields.set_bytes(off as u64, size as u64, u64::from_le_bytes(bytes));
+        }
+        let cb: Vec<u8> = ctx.iter().skip(CB.start).take(CB.len()).copied().collect();
+        for (off, &b) in (CB.start as u64..).zip(&cb) {
+            self.fields.set_bytes(off, 1, b.into());
+        }
+    }
+
+    /// Sets `pkt_type` as the loopback interface would, whose address is zero.
+    pub(crate) fn addressed_to_loopback(&mut self) {
+        let mut to = [0; 6];
+        if self.packet.read(0, &mut to) && to[0] & 1 == 0 && to != [0; 6] {
+            self.fields.set("pkt_type", OTHERHOST);
+        }
     }
 
     /// `struct __sk_buff` as a system call returns it.
