@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use skep_abi::{MapDef, MapType, ProgType};
 use skep_isa::Pc;
+use skep_object::Resolved;
 use skep_object::spec::{
     InitialValue, MapOrigin, MapSpec, ObjectSpec, ProgramSpec, Reloc, RelocTarget,
 };
@@ -103,13 +104,14 @@ pub struct Object {
 }
 
 impl Object {
-    /// Makes the maps and programs of a spec whose relocations are resolved. Programs that do not
-    /// load by themselves are left out.
+    /// Makes the maps and programs of an object. Programs that do not load by themselves are left
+    /// out.
     ///
     /// # Errors
     ///
     /// [`LoadError`]. Maps that the engine cannot make are an error only when a program uses them.
-    pub fn load_spec(spec: &ObjectSpec, options: &LoadOptions) -> Result<Self, LoadError> {
+    pub fn load(object: &Resolved, options: &LoadOptions) -> Result<Self, LoadError> {
+        let spec = object.spec();
         let maps = Maps::create(spec, options)?;
         let settings = Arc::new(options.settings.clone());
         let mut programs = Vec::new();
