@@ -1,1 +1,23 @@
-//! Load and run eBPF on the Linux kernel or in user space.
+//! Load and run eBPF objects on the Linux kernel or in user space.
+#![forbid(unsafe_code)]
+
+pub mod bare;
+mod engine;
+mod loaded;
+mod map;
+mod near;
+mod object;
+mod plain;
+mod program;
+pub mod verdict;
+
+pub use engine::{Engine, EngineError, Features};
+pub use loaded::{LoadError, Loaded, VariableError};
+pub use map::{Map, MapError};
+pub use object::{ChangeError, NoSuch, Object, OpenError};
+pub use plain::Plain;
+pub use program::{Program, RunError, TestInput, TestRun};
+pub use skep_abi as abi;
+pub use skep_btf as btf;
+pub use skep_isa as isa;
+pub use skep_object as spec;

@@ -1,0 +1,111 @@
+//! Where programs run.
+
+use skep_kernel::probe::{self, Support};
+
+/// Why the kernel engine cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel engine cannot be used here: {reason}")]
+pub struct EngineError {
+    /// What is missing.
+    pub reason: String,
+}
+
+/// Where programs run: in the Linux kernel, or in this process.
+///
+/// ```
+/// let engine = skep::Engine::embedded();
+/// assert_eq!(engine.name(), "embedded");
+/// assert!(!engine.features().hooks);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    kind: Kind,
+    why: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Embedded,
+    Kernel,
+}
+
+/// What an engine can do, for those who must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Features {
+    /// Programs attach to hooks of the system: tracepoints, interfaces, cgroups.
+    pub hooks: bool,
+    /// Verdicts of packet programs act on the real packet. Without, programs see copies.
+    pub acts_on_packets: bool,
+    /// Loading needs rights (CAP_BPF and more).
+    pub needs_rights: bool,
+}
+
+impl Engine {
+    /// The embedded engine: programs run in this process, checked, without rights.
+    pub fn embedded() -> Self {
+        Self::embedded_because("it was asked for")
+    }
+
+    /// The kernel engine, after trying to load a trivial program.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] says what is missing.
+    pub fn kernel() -> Result<Self, EngineError> {
+        match probe::can_load() {
+            Support::Yes => Ok(Self { kind: Kind::Kernel, why: "it was asked for".into() }),
+            Support::No(reason) | Support::Unknown(reason) => Err(EngineError { reason }),
+        }
+    }
+
+    /// The kernel engine where it can be used, else the embedded one.
+    pub fn auto() -> Self {
+        match Self::kernel() {
+            Ok(engine) => {
+                Self { why: "this process may load programs into the kernel".into(), ..engine }
+            }
+            Err(e) => Self::embedded_because(&e.to_string()),
+        }
+    }
+
+    /// The embedded engine, chosen for this reason.
+    pub fn embedded_because(why: &str) -> Self {
+        Self { kind: Kind::Embedded, why: why.into() }
+    }
+
+    /// `embedded` or `kernel`.
+    pub const fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Embedded => "embedded",
+            Kind::Kernel => "kernel",
+        }
+    }
+
+    /// Why it is this one, in a line.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// What it can do.
+    pub const fn features(&self) -> Features {
+        let kernel = matches!(self.kind, Kind::Kernel);
+        Features { hooks: kernel, acts_on_packets: kernel, needs_rights: kernel }
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_gives_its_reason() {
+        let engine = Engine::auto();
+        assert_eq!(engine.features().needs_rights, engine.name() == "kernel");
+        assert!(!engine.why().is_empty() && !engine.why().contains('\n'), "{}", engine.why());
+    }
+}

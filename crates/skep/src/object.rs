@@ -1,0 +1,366 @@
+//! An object file before it is loaded: what can still be changed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use skep_abi::ProgType;
+use skep_btf::Btf;
+use skep_object::{
+    ObjectSpec,
+    spec::{MapOrigin, MapSpec, ProgramSpec, VarSpec},
+};
+
+use crate::{Plain, near::suggestion};
+
+/// Why a file is no object.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The bytes are no BPF object.
+    #[error("{name} is not a BPF object that can be used")]
+    Parse {
+        /// The file, or what the bytes were called.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: skep_object::ObjectError,
+    },
+}
+
+/// Why an object cannot be changed as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// There is no map, program or variable of this name.
+    #[error(transparent)]
+    NoSuch(#[from] NoSuch),
+    /// A variable has another size.
+    #[error("variable `{name}` has {want} bytes, {got} given")]
+    Size {
+        /// The variable.
+        name: String,
+        /// Its size in bytes.
+        want: usize,
+        /// Bytes given.
+        got: usize,
+    },
+    /// A text is no value of the variable's type.
+    #[error("variable `{name}`")]
+    Value {
+        /// The variable.
+        name: String,
+        /// What is wrong with the text.
+        #[source]
+        source: skep_btf::value::EncodeError,
+    },
+    /// A variable without type cannot be given as text.
+    #[error("variable `{name}` has no type: it can only be set as bytes")]
+    NoType {
+        /// The variable.
+        name: String,
+    },
+    /// The map's size follows from its contents.
+    #[error("map `{name}` holds global data: its size is fixed")]
+    FixedSize {
+        /// The map.
+        name: String,
+    },
+}
+
+/// Something is not there; names what is near.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no {what} is called `{name}`{suggestion}")]
+pub struct NoSuch {
+    /// "map", "program", "variable".
+    pub what: &'static str,
+    /// The name that was asked for.
+    pub name: String,
+    suggestion: String,
+}
+
+impl NoSuch {
+    pub(crate) fn new<'a>(
+        what: &'static str,
+        name: &str,
+        all: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        Self { what, name: name.into(), suggestion: suggestion(name, all) }
+    }
+}
+
+/// An object file, parsed and not yet loaded.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # const BYTES: &[u8] = include_bytes!("../../../examples/classify.bpf.o");
+/// let mut object = skep::Object::parse("classify", BYTES)?;
+/// object.set_variable("drop_udp_port", 53u16)?;
+/// object.resize_map("flows", 1 << 16)?;
+/// assert_eq!(object.variable::<u16>("drop_udp_port")?, 53);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Object {
+    name: String,
+    spec: ObjectSpec,
+    pub(crate) target_btf: Option<Btf>,
+    pub(crate) pin_root: Option<PathBuf>,
+    pub(crate) insn_budget: Option<u64>,
+}
+
+impl Object {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when it cannot be read or is no BPF object.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let bytes =
+            fs::read(path).map_err(|source| OpenError::Read { path: path.into(), source })?;
+        Self::parse(&path.display().to_string(), &bytes)
+    }
+
+    /// Parses bytes; `name` is what errors call them.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Parse`] when they are no BPF object.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, OpenError> {
+        let mut spec = ObjectSpec::parse(bytes)
+            .map_err(|source| OpenError::Parse { name: name.into(), source })?;
+        infer_types(&mut spec);
+        Ok(Self { name: name.into(), spec, target_btf: None, pin_root: None, insn_budget: None })
+    }
+
+    /// The file, or what the bytes were called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the file says, changes included.
+    pub const fn spec(&self) -> &ObjectSpec {
+        &self.spec
+    }
+
+    /// What the file says, changes included, as its own.
+    pub fn into_spec(self) -> ObjectSpec {
+        self.spec
+    }
+
+    /// Names a kernel by its BTF: CO-RE relocations resolve against it.
+    ///
+    /// Without, it is the running kernel's, and where there is none and the embedded engine runs,
+    /// the object's own.
+    pub fn target_btf(&mut self, btf: Btf) -> &mut Self {
+        self.target_btf = Some(btf);
+        self
+    }
+
+    /// The directory below which maps are pinned that ask for it; the kernel engine's default is
+    /// `/sys/fs/bpf`.
+    pub fn pin_root(&mut self, path: impl Into<PathBuf>) -> &mut Self {
+        self.pin_root = Some(path.into());
+        self
+    }
+
+    /// How many instructions one run may take on the embedded engine.
+    pub fn insn_budget(&mut self, insns: u64) -> &mut Self {
+        self.insn_budget = Some(insns);
+        self
+    }
+
+    /// Loads only these programs, and those among them that the file marks as optional
+    /// (`SEC("?…")`) too.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuch`] when a name is not there; then nothing changed.
+    pub fn select(&mut self, names: &[impl AsRef<str>]) -> Result<&mut Self, NoSuch> {
+        for name in names {
+            self.program(name.as_ref())?;
+        }
+        let tail_called = self.tail_called();
+        for (index, program) in self.spec.programs.iter_mut().enumerate() {
+            let named = names.iter().any(|n| n.as_ref() == program.name);
+            program.autoload = named || (program.autoload && tail_called.contains(&index));
+        }
+        Ok(self)
+    }
+
+    /// The programs, by index, that program arrays of the object name: what tail calls reach.
+    pub fn tail_called(&self) -> Vec<usize> {
+        use skep_object::spec::InitialValue;
+        let entries = self.spec.maps.iter().flat_map(|m| &m.initial);
+        let mut found: Vec<usize> = entries
+            .filter_map(|e| match e.value {
+                InitialValue::Program(index) => Some(index),
+                InitialValue::Map(_) => None,
+            })
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// A program of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuch`] with the names that are near.
+    pub fn program(&self, name: &str) -> Result<&ProgramSpec, NoSuch> {
+        let all = &self.spec.programs;
+        all.iter()
+            .find(|p| p.name == name)
+            .ok_or_else(|| NoSuch::new("program", name, all.iter().map(|p| p.name.as_str())))
+    }
+
+    /// A map of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuch`] with the names that are near.
+    pub fn map(&self, name: &str) -> Result<&MapSpec, NoSuch> {
+        let all = &self.spec.maps;
+        all.iter()
+            .find(|m| m.name == name)
+            .ok_or_else(|| NoSuch::new("map", name, all.iter().map(|m| m.name.as_str())))
+    }
+
+    /// Gives a map another number of entries (bytes, for a ring buffer).
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`] when there is no such map, or it holds global data.
+    pub fn resize_map(&mut self, name: &str, max_entries: u32) -> Result<&mut Self, ChangeError> {
+        self.map(name)?;
+        for map in self.spec.maps.iter_mut().filter(|m| m.name == name) {
+            if map.data.is_some() {
+                return Err(ChangeError::FixedSize { name: name.into() });
+            }
+            map.def.max_entries = max_entries;
+        }
+        Ok(self)
+    }
+
+    /// Sets a variable of `.data`, `.rodata` or `.bss`.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`] when there is no such variable or its size is another.
+    pub fn set_variable<T: Plain>(
+        &mut self,
+        name: &str,
+        value: T,
+    ) -> Result<&mut Self, ChangeError> {
+        self.set_variable_bytes(name, &value.to_bytes())
+    }
+
+    /// As [`Object::set_variable`], from the bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Object::set_variable`].
+    pub fn set_variable_bytes(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<&mut Self, ChangeError> {
+        let (map, var) = self.find_variable(name)?;
+        let (offset, want) = (var.offset as usize, var.size as usize);
+        if want != bytes.len() {
+            return Err(ChangeError::Size { name: name.into(), want, got: bytes.len() });
+        }
+        let data = self.spec.maps.get_mut(map).and_then(|m| m.data.as_mut());
+        if let Some(place) = data.and_then(|d| d.get_mut(offset..)?.get_mut(..want)) {
+            place.copy_from_slice(bytes);
+        }
+        Ok(self)
+    }
+
+    /// As [`Object::set_variable`], from text by the variable's BTF type: numbers, `true`,
+    /// enumerators, text for arrays of characters, `1,2,3` for other arrays, `hex:00ff` for all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Object::set_variable`], and when the text is no value of the type.
+    pub fn set_variable_text(&mut self, name: &str, text: &str) -> Result<&mut Self, ChangeError> {
+        let (_, var) = self.find_variable(name)?;
+        let (btf, id) = self
+            .spec
+            .btf
+            .as_ref()
+            .zip(var.type_id)
+            .ok_or_else(|| ChangeError::NoType { name: name.into() })?;
+        let bytes = skep_btf::value::encode(btf, id, text)
+            .map_err(|source| ChangeError::Value { name: name.into(), source })?;
+        self.set_variable_bytes(name, &bytes)
+    }
+
+    /// The initial value of a variable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Object::set_variable`].
+    pub fn variable<T: Plain>(&self, name: &str) -> Result<T, ChangeError> {
+        let bytes = self.variable_bytes(name)?;
+        let size = || ChangeError::Size { name: name.into(), want: bytes.len(), got: T::SIZE };
+        T::from_bytes(bytes).ok_or_else(size)
+    }
+
+    /// The bytes of the initial value of a variable.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuch`] with the names that are near.
+    pub fn variable_bytes(&self, name: &str) -> Result<&[u8], NoSuch> {
+        let (map, var) = self.find_variable(name)?;
+        let data = self.spec.maps.get(map).and_then(|m| m.data.as_deref()).unwrap_or(&[]);
+        let bytes = data.get(var.offset as usize..).and_then(|d| d.get(..var.size as usize));
+        Ok(bytes.unwrap_or(&[]))
+    }
+
+    /// Every variable of global data with the map it lies in.
+    pub fn variables(&self) -> impl Iterator<Item = (&MapSpec, &VarSpec)> {
+        self.spec
+            .maps
+            .iter()
+            .filter(|m| m.origin != MapOrigin::Kconfig)
+            .flat_map(|m| m.variables.iter().map(move |v| (m, v)))
+    }
+
+    fn find_variable(&self, name: &str) -> Result<(usize, &VarSpec), NoSuch> {
+        let all = || self.spec.maps.iter().enumerate().filter(|(_, m)| m.data.is_some());
+        all()
+            .flat_map(|(i, m)| m.variables.iter().map(move |v| (i, v)))
+            .find(|(_, v)| v.name == name)
+            .ok_or_else(|| {
+                let names = all().flat_map(|(_, m)| m.variables.iter().map(|v| v.name.as_str()));
+                NoSuch::new("variable", name, names)
+            })
+    }
+}
+
+/// Gives programs whose section name says nothing (iproute2's `SEC("id/slot")`) the type of the
+/// programs that tail-call them: what loads them would.
+fn infer_types(spec: &mut ObjectSpec) {
+    if !spec.maps.iter().any(|m| matches!(m.origin, MapOrigin::Iproute2 { .. })) {
+        return;
+    }
+    let known = spec.programs.iter().find_map(|p| p.prog_type).unwrap_or(ProgType::SCHED_CLS);
+    for program in &mut spec.programs {
+        program.prog_type.get_or_insert(known);
+    }
+}

@@ -1,0 +1,140 @@
+//! Live programs, on either engine.
+
+use std::sync::Arc;
+
+use skep_abi::ProgType;
+
+/// Why a program did not run to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// It did what it must not, or took too long. Only on the embedded engine: the kernel's
+    /// verifier has excluded it beforehand.
+    #[error("")]
+    Fault,
+    /// The engine refused the input.
+    #[error("program `{program}`: {reason}")]
+    Input {
+        /// The program.
+        program: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The kernel refused.
+    #[error("program `{program}`")]
+    Kernel {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: skep_kernel::SysError,
+    },
+}
+
+/// What a program runs on, with the meaning of `BPF_PROG_TEST_RUN`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TestInput<'a> {
+    /// The packet, for programs that see packets.
+    pub data: &'a [u8],
+    /// The context as user space lays it out (`struct __sk_buff`, `struct xdp_md`), the arguments of
+    /// a raw tracepoint, the context of a syscall program. May be empty for packet programs.
+    pub ctx: &'a [u8],
+    /// How many times to run; 0 is 1.
+    pub repeat: u32,
+}
+
+impl<'a> TestInput<'a> {
+    /// One run on a packet.
+    pub const fn packet(data: &'a [u8]) -> Self {
+        Self { data, ctx: &[], repeat: 1 }
+    }
+}
+
+/// What a run gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestRun {
+    /// The return value: the verdict of a packet program.
+    pub retval: u32,
+    /// The packet afterwards.
+    pub data: Vec<u8>,
+    /// The context afterwards.
+    pub ctx: Vec<u8>,
+    /// Mean duration of one run in nanoseconds.
+    pub duration_ns: u64,
+}
+
+/// A live program. Clones are the same program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub(crate) live: Live,
+    pub(crate) section: String,
+    pub(crate) prog_type: ProgType,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Live {
+    Kernel(Arc<skep_kernel::Program>),
+}
+
+impl Program {
+    /// Name of the function.
+    pub fn name(&self) -> &str {
+        match &self.live {
+            Live::Kernel(p) => p.name(),
+        }
+    }
+
+    /// ELF section, as written.
+    pub fn section(&self) -> &str {
+        &self.section
+    }
+
+    /// Kind.
+    pub const fn prog_type(&self) -> ProgType {
+        self.prog_type
+    }
+
+    /// Runs the program on input that the caller gives. Nothing is attached, no packet is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] when the program faults or the engine cannot run its type like this.
+    #[doc(alias = "BPF_PROG_TEST_RUN")]
+    pub fn test_run(&self, input: TestInput<'_>) -> Result<TestRun, RunError> {
+        match &self.live {
+            Live::Kernel(p) => kernel_run(p, self.prog_type, input)
+                .map_err(|source| RunError::Kernel { program: p.name().into(), source }),
+        }
+    }
+}
+
+/// The most that a packet can have after a program made it longer. The room costs nothing until it
+/// is used, and too little would make the kernel fail after the program has run.
+const MOST_PACKET: usize = 1 << 17;
+
+fn kernel_run(
+    program: &skep_kernel::Program,
+    prog_type: ProgType,
+    input: TestInput<'_>,
+) -> Result<TestRun, skep_kernel::SysError> {
+    let packets = !input.data.is_empty();
+    // Only these hand their context back; to the others room for it is an error.
+    let ctx_out = match prog_type {
+        ProgType::XDP | ProgType::SCHED_CLS | ProgType::SCHED_ACT => input.ctx.len(),
+        _ => 0,
+    };
+    let run = program.test_run(&skep_kernel::TestRunOptions {
+        data: input.data,
+        ctx: input.ctx,
+        data_out_capacity: if packets { MOST_PACKET } else { 0 },
+        ctx_out_capacity: ctx_out,
+        repeat: input.repeat,
+        ..Default::default()
+    })?;
+    Ok(TestRun {
+        retval: run.retval,
+        data: run.data_out,
+        ctx: run.ctx_out,
+        duration_ns: run.duration_ns.into(),
+    })
+}
