@@ -10,7 +10,9 @@ mod cmd;
 mod exit;
 mod output;
 mod parse;
+mod show;
 mod signal;
+mod typename;
 
 use std::{io::Write as _, process::ExitCode};
 

@@ -1,13 +1,93 @@
-//! `skep asm`.
+//! `skep asm`: text to instructions.
 
-use std::io::Write;
+use std::{
+    fs,
+    io::{IsTerminal as _, Read as _, Write},
+    path::{Path, PathBuf},
+};
 
-/// Not there yet.
+use anyhow::Context as _;
+use skep::isa::{Slot, asm::assemble};
+
+use crate::exit::{DONE, usage};
+
+/// Assemble text to eBPF instructions.
+///
+/// Reads what `skep disasm`, llvm-objdump and the kernel's verifier log print, and the notation of
+/// the conformance suite.
 #[derive(Debug, clap::Args)]
-pub struct Asm {}
+pub struct Asm {
+    /// Text to assemble; `-` is stdin.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What to write.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    format: Format,
+    /// Section of the program in an ELF object; it decides the program type.
+    #[arg(long, value_name = "NAME", default_value = "socket")]
+    section: String,
+    /// License of the program in an ELF object.
+    #[arg(long, value_name = "TEXT", default_value = "GPL")]
+    license: String,
+    /// Write here instead of stdout.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Hex bytes on one line, 8 bytes an instruction slot.
+    #[default]
+    Hex,
+    /// The bytes themselves.
+    Raw,
+    /// An ELF object with one program.
+    Elf,
+}
 
 impl Asm {
-    pub fn run(self, _out: &mut dyn Write) -> anyhow::Result<u8> {
+    pub fn run(self, out: &mut dyn Write) -> anyhow::Result<u8> {
+        let text = read_text(&self.file)?;
+        let slots = assemble(&text).with_context(|| match self.file.to_str() {
+            Some("-") => "stdin".into(),
+            _ => self.file.display().to_string(),
+        })?;
+        let bytes = match self.format {
+            Format::Hex => format!("{}\n", hex(&slots)).into_bytes(),
+            Format::Raw => bytes(&slots),
+            Format::Elf => self.elf(slots)?,
+        };
+        match &self.output {
+            Some(path) => fs::write(path, bytes)
+                .with_context(|| format!("cannot write {}", path.display()))?,
+            None if self.format != Format::Hex && std::io::stdout().is_terminal() => {
+                return Err(usage("binary output to a terminal: give --output FILE or a pipe"));
+            }
+            None => out.write_all(&bytes)?,
+        }
+        Ok(DONE)
+    }
+
+    fn elf(&self, _slots: Vec<Slot>) -> anyhow::Result<Vec<u8>> {
         anyhow::bail!("not there yet")
     }
+}
+
+/// A text file, or stdin for `-`.
+pub fn read_text(path: &Path) -> anyhow::Result<String> {
+    if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().lock().read_to_string(&mut text).context("cannot read stdin")?;
+        return Ok(text);
+    }
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn bytes(slots: &[Slot]) -> Vec<u8> {
+    slots.iter().flat_map(|s| s.to_le_bytes()).collect()
+}
+
+fn hex(slots: &[Slot]) -> String {
+    let bytes: Vec<String> = bytes(slots).iter().map(|b| format!("{b:02x}")).collect();
+    bytes.join(" ")
 }

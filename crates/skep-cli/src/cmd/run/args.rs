@@ -1,0 +1,153 @@
+//! What `skep run` can be told.
+
+use std::{path::PathBuf, time::Duration};
+
+use skep::Engine;
+
+use crate::{
+    exit::{Cannot, usage},
+    parse::{assignment, duration},
+};
+
+/// Load objects, attach every program, stream what they emit, print their maps at the end.
+///
+/// Programs attach by their section names. Packet programs (XDP, TC, socket filters) get their
+/// packets from a capture file (--pcap) or an interface (--iface).
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// ELF objects built for the bpf target.
+    #[arg(required = true, value_name = "OBJECT")]
+    pub objects: Vec<PathBuf>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Run only this program; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub prog: Vec<String>,
+    /// Feed the packets of this capture (pcap or pcapng) to the packet programs.
+    #[arg(long, value_name = "FILE", conflicts_with = "iface", help_heading = "Packets")]
+    pub pcap: Option<PathBuf>,
+    /// Attach packet programs to this interface; the embedded engine sees copies of its packets.
+    #[arg(long, value_name = "IF", help_heading = "Packets")]
+    pub iface: Option<String>,
+    /// How XDP programs attach to the interface.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t, help_heading = "Packets")]
+    pub xdp_mode: XdpMode,
+    /// Store what the program lets pass, as it changed it (pcap).
+    #[arg(long, value_name = "FILE", requires = "pcap", help_heading = "Packets")]
+    pub write_pcap: Option<PathBuf>,
+    /// Feed the whole capture this many times.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        requires = "pcap",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Packets"
+    )]
+    pub repeat: u32,
+    /// Stop after this time: 3s, 500ms, 2m.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Set a global variable before the load; may be repeated.
+    #[arg(long, value_name = "VAR=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+    /// Change how many entries a map holds; may be repeated.
+    #[arg(long, value_name = "MAP=N", value_parser = assignment)]
+    pub max_entries: Vec<(String, String)>,
+    /// Print only these maps at the end; may be repeated.
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
+    pub map: Vec<String>,
+    /// Decode ring and perf buffer records as this BTF type, of one map or of all.
+    #[arg(long, value_name = "[MAP=]TYPE", help_heading = "Output")]
+    pub event_type: Vec<String>,
+    /// Show the value of each CPU beside the sum.
+    #[arg(long, help_heading = "Output")]
+    pub per_cpu: bool,
+    /// Print JSON, one object per line.
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+/// Which engine, and what it is told.
+#[derive(Debug, clap::Args)]
+pub struct EngineArgs {
+    /// Where programs run.
+    #[arg(long, value_name = "ENGINE", value_enum, default_value_t)]
+    pub engine: EngineChoice,
+    /// Types of the target kernel for CO-RE: a BTF file, or an ELF file with .BTF.
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+    /// Directory below which maps are pinned that the object asks to pin.
+    #[arg(long, value_name = "DIR")]
+    pub pin_root: Option<PathBuf>,
+}
+
+/// Where programs run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum EngineChoice {
+    /// The kernel where it is allowed and needed, else embedded.
+    #[default]
+    Auto,
+    /// In this process, without rights.
+    Embedded,
+    /// In the running Linux kernel.
+    Kernel,
+}
+
+/// How XDP attaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum XdpMode {
+    /// Let the kernel choose: in the driver where it can, else generic.
+    #[default]
+    Auto,
+    /// Behind the driver, on every interface.
+    Generic,
+    /// In the driver.
+    Native,
+}
+
+impl Run {
+    /// Rules that one flag alone cannot express.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.write_pcap.is_some() && self.write_pcap == self.pcap {
+            return Err(usage("--write-pcap would overwrite the capture that --pcap reads"));
+        }
+        Ok(())
+    }
+
+    /// `--max-entries` as numbers.
+    pub fn sizes(&self) -> anyhow::Result<Vec<(&str, u32)>> {
+        let number = |(map, n): &'_ (String, String)| {
+            n.parse().map_err(|_| usage(format!("--max-entries {map}={n}: expected a number")))
+        };
+        self.max_entries.iter().map(|entry| Ok((entry.0.as_str(), number(entry)?))).collect()
+    }
+}
+
+impl EngineArgs {
+    /// Puts what the flags say into an object.
+    pub fn apply(&self, object: &mut skep::Object) -> anyhow::Result<()> {
+        if let Some(path) = &self.btf {
+            object.target_btf(crate::btf_file::read(path)?);
+        }
+        if let Some(root) = &self.pin_root {
+            object.pin_root(root);
+        }
+        Ok(())
+    }
+
+    /// The engine by this choice.
+    pub fn engine(&self, choice: EngineChoice) -> anyhow::Result<Engine> {
+        match choice {
+            EngineChoice::Auto => Ok(Engine::auto()),
+            EngineChoice::Embedded => Ok(Engine::embedded()),
+            EngineChoice::Kernel => Engine::kernel().map_err(|e| {
+                Cannot {
+                    missing: e.to_string(),
+                    hint: "run as root, or use --engine embedded with --pcap or --iface".into(),
+                }
+                .into()
+            }),
+        }
+    }
+}

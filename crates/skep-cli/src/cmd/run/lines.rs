@@ -1,0 +1,172 @@
+//! What `skep run` prints: each line of output is one of these.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::show::Show;
+
+/// One line of JSON, or one paragraph of text.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Line {
+    /// A record of a ring or perf buffer.
+    Event(Event),
+    /// Text of `bpf_printk`.
+    Printk { text: String },
+    /// What a packet program decided.
+    Verdicts(Verdicts),
+    /// Events that found a buffer full.
+    Lost { map: String, events: u64 },
+    /// Entries of a map.
+    Map(Map),
+    /// Global variables.
+    Variables(Variables),
+}
+
+/// A record of a ring or perf buffer.
+#[derive(Debug, Serialize)]
+pub struct Event {
+    pub map: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
+    pub event: Show,
+}
+
+/// What a packet program decided.
+#[derive(Debug, Serialize)]
+pub struct Verdicts {
+    pub program: String,
+    pub packets: u64,
+    /// Bytes given to the program.
+    pub bytes: u64,
+    /// Packets by verdict.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Packets the engine could not take (shorter than an Ethernet header).
+    pub skipped: u64,
+}
+
+/// Entries of a map, sorted by key.
+#[derive(Debug, Serialize)]
+pub struct Map {
+    pub map: String,
+    pub map_type: String,
+    pub max_entries: u32,
+    /// How many entries are all zero and not listed (arrays only).
+    pub zero_entries: u64,
+    pub entries: Vec<Entry>,
+}
+
+/// One entry.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Show>,
+    /// Of a per-CPU map, the sum.
+    pub value: EntryValue,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub per_cpu: Vec<Show>,
+}
+
+/// What an entry holds.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum EntryValue {
+    Plain(Show),
+    /// An inner map that is one of the object's own.
+    Named { map: String },
+    /// Another inner map.
+    Inner(Vec<Entry>),
+}
+
+/// Global variables of one section.
+#[derive(Debug, Serialize)]
+pub struct Variables {
+    pub map: String,
+    pub variables: Show,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(e) => e.fmt(f),
+            Self::Printk { text } => write!(f, "printk: {text}"),
+            Self::Verdicts(v) => v.fmt(f),
+            Self::Lost { events: 0, .. } => Ok(()),
+            Self::Lost { map, events } => write!(f, "\nlost: {events} events of {map}"),
+            Self::Map(m) => m.fmt(f),
+            Self::Variables(v) => v.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.map)?;
+        self.cpu.iter().try_for_each(|cpu| write!(f, " cpu={cpu}"))?;
+        write!(f, " {}", self.event)
+    }
+}
+
+impl fmt::Display for Verdicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\nverdicts of {}: {} packets, {} bytes", self.program, self.packets, self.bytes)?;
+        if self.skipped > 0 {
+            write!(f, ", {} more skipped (shorter than an Ethernet header)", self.skipped)?;
+        }
+        let rows: Vec<_> = self.verdicts.iter().map(|(k, n)| (k.clone(), n.to_string())).collect();
+        write_rows(f, &rows, 2)
+    }
+}
+
+impl fmt::Display for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = self.entries.len();
+        write!(f, "\nmap {} ({}): {listed} entries", self.map, self.map_type)?;
+        if self.zero_entries > 0 {
+            write!(f, ", {} more are zero", self.zero_entries)?;
+        }
+        write_entries(f, &self.entries, 2)
+    }
+}
+
+impl fmt::Display for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\nvariables of {}", self.map)?;
+        write_rows(f, &self.variables.rows(), 2)
+    }
+}
+
+fn write_entries(f: &mut fmt::Formatter<'_>, entries: &[Entry], indent: usize) -> fmt::Result {
+    let keys: Vec<String> =
+        entries.iter().map(|e| e.key.as_ref().map_or(String::new(), Show::to_string)).collect();
+    let width = column(keys.iter());
+    for (entry, key) in entries.iter().zip(&keys) {
+        match &entry.value {
+            EntryValue::Plain(value) => write!(f, "\n{:indent$}{key:<width$}  {value}", "")?,
+            EntryValue::Named { map } => write!(f, "\n{:indent$}{key:<width$}  map {map}", "")?,
+            EntryValue::Inner(inner) => {
+                write!(f, "\n{:indent$}{key}: {} entries", "", inner.len())?;
+                write_entries(f, inner, indent + 2)?;
+            }
+        }
+        for (cpu, value) in entry.per_cpu.iter().enumerate() {
+            write!(f, "\n{:indent$}{:<width$}  cpu {cpu}: {value}", "", "")?;
+        }
+    }
+    Ok(())
+}
+
+fn write_rows(
+    f: &mut fmt::Formatter<'_>,
+    rows: &[(String, String)],
+    indent: usize,
+) -> fmt::Result {
+    let width = column(rows.iter().map(|(key, _)| key));
+    rows.iter().try_for_each(|(key, value)| write!(f, "\n{:indent$}{key:<width$}  {value}", ""))
+}
+
+/// Width of a column: its longest cell, within reason.
+fn column<'a>(cells: impl Iterator<Item = &'a String>) -> usize {
+    cells.map(|c| c.chars().count()).filter(|&n| n <= 60).max().unwrap_or(0)
+}

@@ -1,0 +1,130 @@
+//! `skep run`: the main job.
+//!
+//! Open and configure the objects, choose an engine, load, attach or feed packets, stream events
+//! until the end, print maps.
+
+mod args;
+mod event_type;
+mod lines;
+mod maps;
+mod packets;
+mod session;
+
+use std::{io::Write, time::Instant};
+
+use skep::{Engine, Object};
+
+pub use self::args::{EngineArgs, EngineChoice, Run, XdpMode};
+use self::session::{Session, Shared};
+use crate::{
+    exit::{DONE, INTERRUPTED, usage},
+    output::{Format, Out},
+    signal::Stop,
+};
+
+impl Run {
+    pub fn run(self, out: &mut dyn Write) -> anyhow::Result<u8> {
+        self.check()?;
+        let objects = self.open()?;
+        let engine = self.choose(&objects)?;
+        eprintln!("engine: {} ({})", engine.name(), engine.why());
+        let stop = Stop::listen()?;
+        let shared = Shared { args: &self, stop: &stop, started: Instant::now() };
+        let mut out = Out::new(out, Format::json_if(self.json));
+        let mut sessions = Vec::new();
+        for object in objects {
+            sessions.push(Session::load(object, &engine, &shared)?);
+        }
+        match (&self.pcap, &self.iface) {
+            (Some(pcap), _) => packets::feed(pcap, &mut sessions, &shared, &mut out)?,
+            (None, Some(iface)) if !engine.features().hooks => {
+                packets::watch(iface, &mut sessions, &shared, &mut out)?;
+            }
+            _ => session::attached(&mut sessions, &shared, &mut out)?,
+        }
+        for session in &mut sessions {
+            session.finish(&mut out)?;
+        }
+        Ok(if stop.asked() { INTERRUPTED } else { DONE })
+    }
+
+    /// Opens the objects and applies what the flags say about programs, maps and variables. Each
+    /// name must be found in one of the objects.
+    fn open(&self) -> anyhow::Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        for path in &self.objects {
+            let mut object = Object::open(path)?;
+            self.engine.apply(&mut object)?;
+            objects.push(object);
+        }
+        if !self.prog.is_empty() {
+            each(&self.prog, |name| in_any(&mut objects, |o| o.program(name).map(|_| ())))?;
+            for object in &mut objects {
+                let own: Vec<&String> =
+                    self.prog.iter().filter(|name| object.program(name).is_ok()).collect();
+                object.select(&own)?;
+            }
+        }
+        each(self.sizes()?, |(map, n)| in_any(&mut objects, |o| o.resize_map(map, n).map(|_| ())))?;
+        each(&self.set, |(name, text)| {
+            in_any(&mut objects, |o| o.set_variable_text(name, text).map(|_| ()))
+        })?;
+        each(&self.map, |name| in_any(&mut objects, |o| o.map(name).map(|_| ())))?;
+        let wanted = event_type::Wanted::parse(&self.event_type);
+        each(wanted.maps(), |name| in_any(&mut objects, |o| o.map(name).map(|_| ())))?;
+        Ok(objects)
+    }
+
+    /// The engine that was asked for; for `auto` the one that fits what the programs are fed with.
+    fn choose(&self, objects: &[Object]) -> anyhow::Result<Engine> {
+        let fed = self.pcap.is_some() || self.iface.is_some();
+        let choice = self.engine.engine;
+        if !fed && choice != EngineChoice::Kernel && objects.iter().all(only_packets) {
+            return Err(usage(
+                "the programs want packets: give --pcap FILE or --iface IF (or, to load them only, \
+                 --engine kernel)",
+            ));
+        }
+        if choice == EngineChoice::Auto && self.pcap.is_some() {
+            return Ok(Engine::embedded_because("packets from a file need no kernel"));
+        }
+        let engine = self.engine.engine(choice)?;
+        if !fed && !engine.features().hooks {
+            return Err(crate::exit::Cannot {
+                missing: format!("the programs attach to the kernel: {}", engine.why()),
+                hint: "run as root; the embedded engine runs packet programs (--pcap, --iface) and \
+                       single runs (skep test-run)"
+                    .into(),
+            }
+            .into());
+        }
+        Ok(engine)
+    }
+}
+
+/// Are all programs that would be loaded packet programs?
+fn only_packets(object: &Object) -> bool {
+    let mut loaded = object.spec().programs.iter().filter(|p| p.autoload).peekable();
+    loaded.peek().is_some()
+        && loaded.all(|p| p.prog_type.is_some_and(skep::verdict::takes_packets))
+}
+
+fn each<T>(
+    items: impl IntoIterator<Item = T>,
+    f: impl FnMut(T) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    items.into_iter().try_for_each(f)
+}
+
+/// Does `f` to every object; succeeds when it works for one, else with the last error.
+fn in_any<E: Into<anyhow::Error>>(
+    objects: &mut [Object],
+    mut f: impl FnMut(&mut Object) -> Result<(), E>,
+) -> anyhow::Result<()> {
+    let results: Vec<_> = objects.iter_mut().map(&mut f).collect();
+    let worked = results.iter().any(Result::is_ok);
+    match results.into_iter().rev().find_map(Result::err) {
+        Some(e) if !worked => Err(e.into()),
+        _ => Ok(()),
+    }
+}

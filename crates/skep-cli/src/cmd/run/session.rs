@@ -1,0 +1,222 @@
+//! One object of a run: loaded, fed, read, and shown at the end.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use skep::{Engine, Events, Link, Loaded, Object, Program, TestInput, TestRun, verdict};
+
+use super::{
+    Run,
+    event_type::{Wanted, event_type},
+    lines::{Event, Line, Verdicts},
+    maps,
+};
+use crate::{output::Out, signal::Stop};
+
+/// How long a wait for events lasts before the end of the run is looked at again.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What all objects of a run have in common.
+pub struct Shared<'a> {
+    pub args: &'a Run,
+    pub stop: &'a Stop,
+    pub started: Instant,
+}
+
+impl Shared<'_> {
+    /// Is the run over: a signal, or its time?
+    pub fn over(&self) -> bool {
+        self.stop.asked() || self.args.duration.is_some_and(|d| self.started.elapsed() >= d)
+    }
+
+    /// How long to wait for events at most.
+    pub fn wait(&self) -> Duration {
+        let left = self.args.duration.map(|d| d.saturating_sub(self.started.elapsed()));
+        left.unwrap_or(TICK).min(TICK)
+    }
+}
+
+/// One object of a run.
+pub struct Session {
+    loaded: Loaded,
+    readers: Vec<Reader>,
+    /// Programs that get packets, with what they decided.
+    packet: Vec<(Program, Verdicts)>,
+    shown: Vec<usize>,
+    per_cpu: bool,
+    /// Attachments; dropping them detaches.
+    links: Vec<Link>,
+}
+
+/// A ring or perf buffer that is read.
+struct Reader {
+    map: String,
+    events: Events,
+    event_type: Option<skep::btf::TypeId>,
+}
+
+impl Session {
+    /// Loads an object and makes it ready to be fed.
+    pub fn load(object: Object, engine: &Engine, shared: &Shared<'_>) -> anyhow::Result<Self> {
+        let name = object.name().to_owned();
+        let tail_called: Vec<String> = object
+            .tail_called()
+            .into_iter()
+            .filter_map(|i| object.spec().programs.get(i).map(|p| p.name.clone()))
+            .collect();
+        let args = shared.args;
+        let loaded = object.load(engine).with_context(|| format!("cannot load {name}"))?;
+        for notice in loaded.notices() {
+            eprintln!("note: {notice}");
+        }
+        let wanted = Wanted::parse(&args.event_type);
+        let mut readers = Vec::new();
+        for (map, spec) in loaded.maps().iter().zip(&loaded.spec().maps) {
+            if !map.is_event_buffer() {
+                continue;
+            }
+            let btf = loaded.spec().btf.as_ref();
+            let event_type = btf.map_or(Ok(None), |btf| event_type(btf, spec, &wanted))?;
+            let events = map.events().with_context(|| format!("cannot read map {}", spec.name))?;
+            readers.push(Reader { map: spec.name.clone(), events, event_type });
+        }
+        let entry = |p: &&Program| {
+            verdict::takes_packets(p.prog_type())
+                && (!tail_called.iter().any(|n| n == p.name())
+                    || args.prog.iter().any(|n| n == p.name()))
+        };
+        let packet = loaded.programs().iter().filter(entry).map(|p| {
+            let program = p.name().into();
+            let empty = Verdicts { program, packets: 0, bytes: 0, verdicts: BTreeMap::new(), skipped: 0 };
+            (p.clone(), empty)
+        });
+        let packet = packet.collect();
+        let specs = loaded.spec().maps.iter().enumerate();
+        let shown = specs.filter(|(_, spec)| match args.map.as_slice() {
+            [] => maps::shown_by_default(spec),
+            names => names.contains(&spec.name),
+        });
+        let shown = shown.map(|(i, _)| i).collect();
+        Ok(Self { readers, packet, shown, per_cpu: args.per_cpu, links: Vec::new(), loaded })
+    }
+
+    /// The packet programs that are fed.
+    pub fn packet_programs(&self) -> impl Iterator<Item = &Program> {
+        self.packet.iter().map(|(p, _)| p)
+    }
+
+    /// Gives a packet to each packet program; `after` sees what became of it.
+    pub fn packet(
+        &mut self,
+        data: &[u8],
+        mut after: impl FnMut(&Program, &TestRun) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        for (program, count) in &mut self.packet {
+            if data.len() < ETHERNET_HEADER {
+                count.skipped += 1;
+                continue;
+            }
+            let run = program.test_run(TestInput::packet(data))?;
+            count.packets += 1;
+            count.bytes += data.len() as u64;
+            let name = verdict::name(program.prog_type(), run.retval);
+            *count.verdicts.entry(name.into_owned()).or_default() += 1;
+            after(program, &run)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches what is attached by section name, and packet programs to the interface.
+    fn attach(&mut self, shared: &Shared<'_>) -> anyhow::Result<()> {
+        let iface = shared.args.iface.as_deref().map(skep::ifindex).transpose()?;
+        for program in self.loaded.programs() {
+            let name = program.name();
+            let link = match iface {
+                Some(ifindex) if verdict::takes_packets(program.prog_type()) => {
+                    if !self.packet.iter().any(|(p, _)| p.name() == name) {
+                        continue;
+                    }
+                    program.attach(skep::Attach::interface(program, ifindex, shared.args.xdp_mode.into()))
+                }
+                _ if verdict::takes_packets(program.prog_type()) => continue,
+                _ => program.attach_by_section(),
+            };
+            self.links.push(link.with_context(|| format!("cannot attach program {name}"))?);
+        }
+        Ok(())
+    }
+
+    /// Writes the events that are there; waits up to `wait` for the first.
+    pub fn events(&mut self, wait: Duration, out: &mut Out<'_>) -> anyhow::Result<()> {
+        let btf = self.loaded.spec().btf.as_ref();
+        for reader in &mut self.readers {
+            for record in reader.events.poll(wait)? {
+                let event = maps::decode_event(btf, reader.event_type, &record.data);
+                let map = reader.map.clone();
+                out.emit(&Line::Event(Event { map, cpu: record.cpu, event }))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches, then writes the last events, verdicts, losses and maps.
+    pub fn finish(&mut self, out: &mut Out<'_>) -> anyhow::Result<()> {
+        self.links.clear();
+        self.events(Duration::ZERO, out)?;
+        for (_, verdicts) in self.packet.drain(..) {
+            if verdicts.packets + verdicts.skipped > 0 {
+                out.emit(&Line::Verdicts(verdicts))?;
+            }
+        }
+        for reader in &self.readers {
+            out.emit(&Line::Lost { map: reader.map.clone(), events: reader.events.lost() })?;
+        }
+        let (spec, maps) = (self.loaded.spec(), self.loaded.maps());
+        let style = maps::Style { per_cpu: self.per_cpu };
+        for &index in &self.shown {
+            if let (Some(s), Some(m)) = (spec.maps.get(index), maps.get(index)) {
+                out.emit(&maps::line(spec.btf.as_ref(), s, m, maps, style)?)?;
+            }
+        }
+        out.flush()
+    }
+}
+
+/// What an engine takes as a packet has at least this many bytes.
+const ETHERNET_HEADER: usize = 14;
+
+/// Attaches everything and streams events until the end.
+pub fn attached(
+    sessions: &mut [Session],
+    shared: &Shared<'_>,
+    out: &mut Out<'_>,
+) -> anyhow::Result<()> {
+    for session in sessions.iter_mut() {
+        session.attach(shared)?;
+    }
+    if sessions.iter().all(|s| s.links.is_empty()) {
+        return Ok(());
+    }
+    eprintln!("attached {} programs; {}", sessions.iter().map(|s| s.links.len()).sum::<usize>(), ending(shared));
+    while !shared.over() {
+        let readers: usize = sessions.iter().map(|s| s.readers.len()).sum();
+        // Each reader waits its part, so that none makes the others late.
+        let parts = u32::try_from(readers).unwrap_or(u32::MAX);
+        match shared.wait().checked_div(parts) {
+            Some(part) => sessions.iter_mut().try_for_each(|s| s.events(part, out))?,
+            None => std::thread::sleep(shared.wait()),
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn ending(shared: &Shared<'_>) -> String {
+    match shared.args.duration {
+        Some(d) => format!("ends after {d:?}"),
+        None => "ends with Ctrl-C".into(),
+    }
+}
