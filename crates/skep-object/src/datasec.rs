@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use skep_btf::{Btf, Kind, KindTag, Linkage, TypeId};
+use skep_btf::{Btf, Builder, Kind, KindTag, Linkage, SecVar, TypeId};
 
 use crate::elf::{Elf, Place, Section, Symbol, SymbolKind};
 use crate::error::ObjectError;
@@ -15,6 +15,8 @@ use crate::error::ObjectError;
 #[derive(Clone, Debug)]
 pub(crate) struct Variable {
     pub(crate) name: String,
+    /// The `VAR`.
+    pub(crate) var: TypeId,
     /// Its type.
     pub(crate) type_id: TypeId,
     /// Offset in the section.
@@ -30,6 +32,8 @@ pub(crate) struct Variable {
 pub(crate) struct DataSection {
     /// The `DATASEC`.
     pub(crate) type_id: TypeId,
+    /// Bytes of the section.
+    pub(crate) size: u32,
     pub(crate) vars: Vec<Variable>,
 }
 
@@ -60,6 +64,37 @@ impl Layout {
             }
         }
         Ok(Self { by_section })
+    }
+
+    /// The types with sizes and offsets of sections filled in, and what is hidden made static.
+    ///
+    /// `.kconfig` has no section in the file: `kconfig` is the layout that was made for it.
+    pub(crate) fn fill(
+        &self,
+        elf: &Elf<'_>,
+        btf: &Btf,
+        kconfig: Option<&DataSection>,
+    ) -> Result<Btf, ObjectError> {
+        let mut types = Builder::from_btf(btf);
+        for datasec in self.by_section.values().chain(kconfig) {
+            types.set_size(datasec.type_id, datasec.size);
+            for (n, v) in datasec.vars.iter().enumerate() {
+                let place = SecVar { var: v.var, offset: v.offset, size: v.size };
+                types.set_sec_var(datasec.type_id, n, place);
+                if v.is_static {
+                    types.set_linkage(v.var, Linkage::STATIC);
+                }
+            }
+        }
+        // The verifier checks global functions alone, without what their callers know; a hidden
+        // one is not meant to be called from elsewhere.
+        let hidden = elf.symbols.iter().filter(|s| s.kind == SymbolKind::Func && s.hidden);
+        for symbol in hidden {
+            for id in btf.find(KindTag::Func, symbol.name) {
+                types.set_linkage(id, Linkage::STATIC);
+            }
+        }
+        types.finish().map_err(ObjectError::Btf)
     }
 
     /// The variables of the section with this index.
@@ -109,6 +144,7 @@ impl DataSection {
             }
             vars.push(Variable {
                 name: name.to_owned(),
+                var: entry.var,
                 type_id: var.ty,
                 offset,
                 size: entry.size,
@@ -116,6 +152,6 @@ impl DataSection {
             });
         }
         vars.sort_by_key(|v| v.offset);
-        Ok(Self { type_id: id, vars })
+        Ok(Self { type_id: id, size, vars })
     }
 }

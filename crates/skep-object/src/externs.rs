@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use skep_abi::{MapDef, MapFlags, MapType};
 use skep_btf::{Btf, Kind, KindTag, Linkage, TypeId};
 
+use crate::datasec::{DataSection, Variable};
 use crate::elf::{Bind, Elf, Place, SymbolKind};
 use crate::error::ObjectError;
 use crate::spec::{ExternKind, ExternSpec, MapOrigin, MapSpec, Pinning, RelocTarget, VarSpec};
@@ -20,6 +21,8 @@ pub(crate) struct Externs {
     pub(crate) by_symbol: HashMap<usize, usize>,
     /// The `.kconfig` map, when there are `__kconfig` externs.
     pub(crate) kconfig: Option<MapSpec>,
+    /// Where its values are.
+    pub(crate) kconfig_layout: Option<DataSection>,
 }
 
 /// An extern while its place is not known.
@@ -75,12 +78,12 @@ impl Externs {
             let spec = ExternSpec { name: s.name.to_owned(), weak, type_id: Some(id), kind };
             found.push(Found { symbol, spec, value });
         }
-        Ok(Self::place(found, kconfig_type))
+        Ok(Self::place(btf, found, kconfig_type))
     }
 
     /// Sorts as libbpf does (kconfig by falling alignment, size, name; then the others by name)
     /// and gives the kconfig values their offsets.
-    fn place(mut found: Vec<Found>, kconfig_type: Option<TypeId>) -> Self {
+    fn place(btf: &Btf, mut found: Vec<Found>, kconfig_type: Option<TypeId>) -> Self {
         found.sort_by(|a, b| {
             let key = |f: &Found| match f.spec.kind {
                 ExternKind::Kconfig { .. } => (0, std::cmp::Reverse(f.value.1), f.value.0),
@@ -105,6 +108,8 @@ impl Externs {
             externs.by_symbol.insert(symbol, externs.list.len());
             externs.list.push(spec);
         }
+        externs.kconfig_layout =
+            kconfig_type.and_then(|id| kconfig_layout(btf, id, end, &variables));
         externs.kconfig = (end > 0).then(|| kconfig_map(end, variables, kconfig_type));
         externs
     }
@@ -151,6 +156,36 @@ fn extern_type(btf: &Btf, name: &str) -> Option<(TypeId, Option<TypeId>)> {
         })
     };
     var.or_else(func)
+}
+
+/// The layout that the `DATASEC` should have. Values that no symbol asks for have no place and no
+/// size.
+fn kconfig_layout(
+    btf: &Btf,
+    type_id: TypeId,
+    size: u32,
+    placed: &[VarSpec],
+) -> Option<DataSection> {
+    let places: HashMap<TypeId, &VarSpec> =
+        placed.iter().filter_map(|v| Some((v.type_id?, v))).collect();
+    let Kind::DataSec(datasec) = btf.get(type_id)?.kind else { return None };
+    let mut vars: Vec<Variable> = datasec
+        .vars
+        .iter()
+        .map(|entry| {
+            let place = places.get(&entry.var);
+            Variable {
+                name: String::new(),
+                var: entry.var,
+                type_id: entry.var,
+                offset: place.map_or(size, |v| v.offset),
+                size: place.map_or(0, |v| v.size),
+                is_static: false,
+            }
+        })
+        .collect();
+    vars.sort_by_key(|v| v.offset);
+    Some(DataSection { type_id, size, vars })
 }
 
 fn kconfig_map(size: u32, variables: Vec<VarSpec>, value_type: Option<TypeId>) -> MapSpec {

@@ -10,7 +10,7 @@ use crate::elf::{Elf, Rel};
 use crate::error::{ObjectError, RelocProblem};
 use crate::externs::Externs;
 use crate::functions::Functions;
-use crate::maps::{self, BTF_MAPS, LEGACY_MAPS};
+use crate::maps::{self, BTF_MAPS, LEGACY_MAPS, Programs};
 use crate::programs::Linker;
 use crate::reference::Names;
 use crate::spec::{MapSpec, ObjectSpec};
@@ -56,6 +56,10 @@ impl ObjectSpec {
         }
         let mut programs = linker.programs()?;
         maps::fill_prog_arrays(&mut maps, &mut programs);
+        let btf = match &btf {
+            Some(btf) => Some(layout.fill(&elf, btf, externs.kconfig_layout.as_ref())?),
+            None => None,
+        };
 
         Ok(Self {
             license: license(&elf),
@@ -68,7 +72,7 @@ impl ObjectSpec {
     }
 }
 
-/// Every map in libbpf's order (legacy, BTF-defined, variables, kconfig), and what symbols mean.
+/// Every map in libbpf's order (legacy, BTF-defined, variables, kconfig, struct_ops), and what symbols mean.
 fn collect_maps(
     elf: &Elf<'_>,
     btf: Option<&Btf>,
@@ -80,10 +84,11 @@ fn collect_maps(
     for name in [BTF_MAPS, LEGACY_MAPS] {
         names.map_sections.extend(elf.section_named(name).map(|s| s.index));
     }
+    let programs = Programs::new(functions);
     let mut placed = maps::legacy_maps(elf, btf)?;
     if let Some(btf) = btf {
         let mut defined = maps::btf_maps(elf, btf, layout)?;
-        maps::initial_values(elf, functions, placed.len(), &mut defined)?;
+        maps::initial_values(elf, &programs, placed.len(), &mut defined)?;
         placed.append(&mut defined);
     } else if elf.section_named(BTF_MAPS).is_some_and(|s| s.size > 0) {
         return Err(ObjectError::Missing { part: "section .BTF, which describes the maps" });
@@ -97,8 +102,14 @@ fn collect_maps(
         names.data.insert(section, (list.len(), u64::from(map.def.value_size)));
         list.push(map);
     }
+    if let Some((section, map)) = maps::arena_data(elf, layout, &mut list)? {
+        names.data.insert(section, map);
+    }
     names.externs = externs.targets(list.len());
     list.extend(externs.kconfig.clone());
+    if let Some(btf) = btf {
+        list.extend(maps::struct_ops_maps(elf, btf, layout, &programs)?);
+    }
     Ok((list, names))
 }
 

@@ -164,15 +164,16 @@ pub struct MapSpec {
     pub origin: MapOrigin,
     /// Key type in the object's BTF.
     pub key_type: Option<TypeId>,
-    /// Value type in the object's BTF; the `DATASEC` for global data.
+    /// Value type in the object's BTF; the `DATASEC` for global data, the object's structure for
+    /// `struct_ops`.
     pub value_type: Option<TypeId>,
     /// Pinning.
     pub pinning: Pinning,
     /// Template of the inner maps of a map-in-map.
     pub inner: Option<Box<Self>>,
-    /// Initial entries of prog arrays and maps-in-maps.
+    /// Initial entries of prog arrays and maps-in-maps, programs of `struct_ops`.
     pub initial: Vec<InitialEntry>,
-    /// Initial value of global data (one element).
+    /// Initial value of global data (one element), of a `struct_ops` structure, of an arena.
     pub data: Option<Vec<u8>>,
     /// Variables of global data.
     pub variables: Vec<VarSpec>,
@@ -209,7 +210,8 @@ pub enum MapOrigin {
 /// An initial entry of a prog array or map-in-map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitialEntry {
-    /// Array index.
+    /// Array index, or key of a hash of maps; for `struct_ops`, byte offset of the function
+    /// pointer in the object's structure.
     pub index: u32,
     /// What is stored there.
     pub value: InitialValue,

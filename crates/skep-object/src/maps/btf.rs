@@ -4,16 +4,15 @@
 //! `__type(key, T)` makes `T *key`. `__array(values, T)` makes `T *values[]`.
 //! `__ulong(map_extra, N)` makes an enumeration with one value.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use skep_abi::{MapDef, MapFlags, MapType};
 use skep_btf::{Btf, Composite, Kind, Member, TypeId};
 
-use super::{BTF_MAPS, Placed};
+use super::{BTF_MAPS, Placed, Programs};
 use crate::datasec::{Layout, Variable};
 use crate::elf::{Elf, Place, Rel};
 use crate::error::{MapProblem, ObjectError, RelocProblem};
-use crate::functions::{FuncIndex, Functions};
 use crate::reference::{R_BPF_64_64, R_BPF_64_ABS64};
 use crate::spec::{InitialEntry, InitialValue, MapOrigin, MapSpec, Pinning};
 
@@ -254,13 +253,11 @@ fn typed(btf: &Btf, member: &Member<'_>, what: &'static str) -> Result<(TypeId, 
 /// `maps` are those of [`btf_maps`], by offset; the object's list has `before` maps before them.
 pub(crate) fn initial_values(
     elf: &Elf<'_>,
-    functions: &Functions<'_>,
+    programs: &Programs<'_, '_>,
     before: usize,
     maps: &mut [Placed],
 ) -> Result<(), ObjectError> {
     let Some(section) = elf.section_named(BTF_MAPS) else { return Ok(()) };
-    let programs: HashMap<FuncIndex, usize> =
-        functions.entries().enumerate().map(|(n, (index, _))| (index, n)).collect();
     let mut values: BTreeMap<(usize, u32), InitialValue> = BTreeMap::new();
     for rel in elf.relocations(section.index)? {
         let problem = |text: &str| ObjectError::Reloc {
@@ -280,7 +277,7 @@ pub(crate) fn initial_values(
             .ok_or_else(|| problem("no map is there"))?;
         let index = values_index(place, &rel)
             .ok_or_else(|| problem("the place is not an element of the map's field values"))?;
-        let target = Target { elf, functions, programs: &programs, maps, before };
+        let target = Target { elf, programs, maps, before };
         // A place written twice keeps the last value, as memory would.
         values.insert((at, index), target.find(place, &rel).map_err(problem)?);
     }
@@ -300,8 +297,7 @@ fn values_index(place: &Placed, rel: &Rel) -> Option<u32> {
 /// Where relocations of `.maps` may lead.
 struct Target<'a, 'd> {
     elf: &'a Elf<'d>,
-    functions: &'a Functions<'d>,
-    programs: &'a HashMap<FuncIndex, usize>,
+    programs: &'a Programs<'a, 'd>,
     maps: &'a [Placed],
     before: usize,
 }
@@ -314,7 +310,10 @@ impl Target<'_, '_> {
         };
         let def = &place.map.def;
         if def.map_type == MapType::PROG_ARRAY {
-            return self.program(section, symbol.value).ok_or("its symbol is not an entry program");
+            return self
+                .programs
+                .at(section, symbol.value)
+                .ok_or("its symbol is not an entry program");
         }
         if !def.map_type.is_map_in_map() {
             return Err("the map has no initial values");
@@ -328,11 +327,5 @@ impl Target<'_, '_> {
             .filter(|&at| self.maps.get(at).is_some_and(|p| p.section == section))
             .map(|at| InitialValue::Map(self.before + at))
             .ok_or("its symbol is not a map")
-    }
-
-    fn program(&self, section: usize, value: u64) -> Option<InitialValue> {
-        let slot = i64::try_from(value / 8).ok().filter(|_| value.is_multiple_of(8))?;
-        let function = self.functions.at(section, slot)?;
-        self.programs.get(&function).copied().map(InitialValue::Program)
     }
 }

@@ -103,3 +103,25 @@ fn variable_specs(datasec: &DataSection) -> Vec<VarSpec> {
         })
         .collect()
 }
+
+/// Section of variables that lie in the arena.
+const ARENA: &str = ".addr_space.1";
+
+/// Gives the object's arena its variables. Returns their section, the map and their size.
+pub(crate) fn arena_data(
+    elf: &Elf<'_>,
+    layout: &Layout,
+    maps: &mut [MapSpec],
+) -> Result<Option<(usize, (usize, u64))>, ObjectError> {
+    let Some(section) = elf.section_named(ARENA).filter(|s| !s.data.is_empty()) else {
+        return Ok(None);
+    };
+    let arena = maps.iter_mut().enumerate().find(|(_, m)| m.def.map_type == MapType::ARENA);
+    let Some((at, map)) = arena else {
+        let problem = "there is no arena map for its variables".to_owned();
+        return Err(ObjectError::Data { section: ARENA.to_owned(), problem });
+    };
+    map.data = Some(section.data.to_vec());
+    map.variables = layout.of_section(section.index).map_or_else(Vec::new, variable_specs);
+    Ok(Some((section.index, (at, section.size))))
+}
