@@ -27,6 +27,8 @@ pub(crate) struct Function<'d> {
     pub(crate) code: &'d [u8],
     /// Is it a program rather than a subprogram?
     pub(crate) entry: bool,
+    /// Is it `static` or hidden?
+    pub(crate) local: bool,
 }
 
 impl Function<'_> {
@@ -79,6 +81,7 @@ impl<'d> Functions<'d> {
                 start: start / 8,
                 code,
                 entry,
+                local: symbol.bind == Bind::Local || symbol.hidden,
             });
         }
         list.sort_by_key(|f| (f.section, f.start));

@@ -144,6 +144,7 @@ impl Unit<'_, '_, '_> {
             name: function.name.to_owned(),
             start: pc(base),
             len: pc(function.len()).0,
+            local: function.local,
         });
         self.placed.insert(index, base);
         if let Some(info) = self.linker.info.get(&function.section) {

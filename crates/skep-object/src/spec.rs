@@ -66,6 +66,9 @@ pub struct Subprog {
     pub start: Pc,
     /// Length in slots.
     pub len: u32,
+    /// Is it local to the object (`static`, or hidden)? Then it is verified where it is called,
+    /// even if its BTF calls it global.
+    pub local: bool,
 }
 
 /// A reference to something live.

@@ -48,15 +48,17 @@ pub(super) fn kernel_form(
     bytes: &[u8],
     btf: &Btf,
     layouts: &[SectionLayout],
+    local: &HashSet<TypeId>,
     missing: &[KindTag],
 ) -> Vec<u8> {
-    rewrite(bytes, btf, layouts, missing).unwrap_or_else(|| bytes.to_vec())
+    rewrite(bytes, btf, layouts, local, missing).unwrap_or_else(|| bytes.to_vec())
 }
 
 fn rewrite(
     bytes: &[u8],
     btf: &Btf,
     layouts: &[SectionLayout],
+    local: &HashSet<TypeId>,
     missing: &[KindTag],
 ) -> Option<Vec<u8>> {
     let header = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
@@ -65,7 +67,7 @@ fn rewrite(
     let strings = bytes.get(HEADER_LEN..)?.get(strings_at..)?.get(..strings_len)?;
     let mut words = types.as_chunks::<4>().0.iter().map(|&chunk| u32::from_ne_bytes(chunk));
 
-    let work = Rewrite::new(btf, layouts, missing);
+    let work = Rewrite::new(btf, layouts, local, missing);
     let mut out = Vec::with_capacity(types_len / 4);
     for id in btf.ids() {
         let mut common = [0; 3];
@@ -84,13 +86,20 @@ fn rewrite(
 struct Rewrite<'a> {
     btf: &'a Btf,
     layouts: HashMap<TypeId, &'a SectionLayout>,
+    /// Functions that are static whatever the compiler called them.
+    local: &'a HashSet<TypeId>,
     missing: &'a [KindTag],
     /// Externs that no map holds.
     dropped: HashSet<TypeId>,
 }
 
 impl<'a> Rewrite<'a> {
-    fn new(btf: &'a Btf, layouts: &'a [SectionLayout], missing: &'a [KindTag]) -> Self {
+    fn new(
+        btf: &'a Btf,
+        layouts: &'a [SectionLayout],
+        local: &'a HashSet<TypeId>,
+        missing: &'a [KindTag],
+    ) -> Self {
         let kept = |layout: &SectionLayout| match btf.get(layout.datasec).map(|t| t.kind) {
             Some(Kind::DataSec(section)) => section.vars.iter().map(|var| var.var).collect(),
             _ => Vec::new(),
@@ -105,7 +114,7 @@ impl<'a> Rewrite<'a> {
         });
         let dropped = dropped.collect();
         let layouts = layouts.iter().map(|layout| (layout.datasec, layout)).collect();
-        Self { btf, layouts, missing, dropped }
+        Self { btf, layouts, local, missing, dropped }
     }
 
     /// Writes one type in the kernel's form.
@@ -121,6 +130,10 @@ impl<'a> Rewrite<'a> {
                 None => out.extend(filler(0)),
             },
             _ if self.dropped.contains(&id) => out.extend(filler(0)),
+            // A function keeps its linkage where others have a count.
+            KindTag::Func if self.local.contains(&id) => {
+                out.extend([name, info & !VLEN | Linkage::STATIC.0, size_or_type]);
+            }
             KindTag::Var if rest.first() == Some(&Linkage::EXTERN.0) => {
                 out.extend([name, info, size_or_type, Linkage::GLOBAL.0]);
             }

@@ -2,9 +2,12 @@
 
 mod form;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    collections::HashSet,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
-use skep_btf::KindTag;
+use skep_btf::{KindTag, TypeId};
 
 pub use form::SectionLayout;
 
@@ -33,6 +36,8 @@ impl Btf {
     /// Loads an object's BTF. `layouts` are the sections that are maps: compilers leave their
     /// sizes and offsets to the loader.
     ///
+    /// `local` functions are static whatever the compiler called them.
+    ///
     /// What a kernel does not know (found by loading the smallest example of each kind) is
     /// replaced by something of the same size, so that type numbers stay.
     ///
@@ -40,9 +45,13 @@ impl Btf {
     ///
     /// [`LoadError::Btf`] with the kernel's log.
     #[doc(alias = "BPF_BTF_LOAD")]
-    pub fn load(btf: &skep_btf::Btf, layouts: &[SectionLayout]) -> Result<Self, LoadError> {
+    pub fn load(
+        btf: &skep_btf::Btf,
+        layouts: &[SectionLayout],
+        local: &HashSet<TypeId>,
+    ) -> Result<Self, LoadError> {
         let bytes = btf.to_bytes();
-        let whole = form::kernel_form(&bytes, btf, layouts, &[]);
+        let whole = form::kernel_form(&bytes, btf, layouts, local, &[]);
         let first = match load_bytes(&whole) {
             Ok(fd) => return Ok(Self { fd, adapted: Vec::new() }),
             Err(e) => e,
@@ -51,7 +60,7 @@ impl Btf {
         if missing.is_empty() {
             return Err(first);
         }
-        let adapted = form::kernel_form(&bytes, btf, layouts, &missing);
+        let adapted = form::kernel_form(&bytes, btf, layouts, local, &missing);
         load_bytes(&adapted).map(|fd| Self { fd, adapted: missing })
     }
 
@@ -114,7 +123,7 @@ mod tests {
             let mut words = words;
             words[4] = 1;
             let btf = skep_btf::Btf::parse(&form::section(&words, b"\0x\0")).unwrap();
-            assert_eq!(btf.kind_tag(skep_btf::TypeId(2)), Some(*kind));
+            assert_eq!(btf.kind_tag(TypeId(2)), Some(*kind));
         }
     }
 

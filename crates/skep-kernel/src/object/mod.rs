@@ -4,9 +4,10 @@ mod externs;
 mod maps;
 mod programs;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
-use skep_object::ObjectSpec;
+use skep_btf::TypeId;
+use skep_object::{ObjectSpec, spec::ProgramSpec};
 
 use crate::{btf::Btf, error::LoadError, map::Map, program::Program};
 
@@ -88,10 +89,22 @@ impl Object {
     }
 }
 
+/// The types of functions that are local to the object: a global function is verified for every
+/// argument its type allows, which hidden ones are not written for.
+fn local_functions(spec: &ObjectSpec) -> HashSet<TypeId> {
+    let of_program = |program: &ProgramSpec| {
+        let local: HashSet<_> =
+            program.subprogs.iter().filter(|f| f.local).map(|f| f.start).collect();
+        let infos = program.func_info.iter().filter(move |info| local.contains(&info.at));
+        infos.map(|info| info.type_id).collect::<Vec<_>>()
+    };
+    spec.programs.iter().flat_map(of_program).collect()
+}
+
 /// Loads the object's BTF. A kernel that refuses it can still run most programs.
 fn load_btf(spec: &ObjectSpec, notices: &mut Vec<String>) -> Result<Option<Btf>, LoadError> {
     let Some(btf) = &spec.btf else { return Ok(None) };
-    match Btf::load(btf, &maps::layouts(spec)) {
+    match Btf::load(btf, &maps::layouts(spec), &local_functions(spec)) {
         Ok(loaded) => {
             if !loaded.adapted().is_empty() {
                 let kinds: Vec<_> = loaded.adapted().iter().map(ToString::to_string).collect();

@@ -49,7 +49,7 @@ fn program(name: &str, insns: Vec<Slot>, relocs: &[(u32, RelocTarget)]) -> Progr
         flags: 0,
         autoload: true,
         insns,
-        subprogs: vec![Subprog { name: name.into(), start: Pc(0), len }],
+        subprogs: vec![Subprog { name: name.into(), start: Pc(0), len, local: false }],
         relocs: relocs.iter().map(|&(at, target)| Reloc { at: Pc(at), target }).collect(),
         core_relos: Vec::new(),
         func_info: Vec::new(),
