@@ -81,7 +81,8 @@ fn program_lines(out: &mut String, spec: &ObjectSpec, program: &ProgramSpec) {
     let insns = decode(&program.insns).expect("clang writes instructions");
     for (pc, insn) in insns {
         for subprog in program.subprogs.iter().filter(|s| s.start == pc) {
-            line(out, format_args!("  {}: {} slots", subprog.name, subprog.len));
+            let local = if subprog.local { ", local" } else { "" };
+            line(out, format_args!("  {}: {} slots{local}", subprog.name, subprog.len));
         }
         let mut notes = String::new();
         for Reloc { target, .. } in program.relocs.iter().filter(|r| r.at == pc) {
