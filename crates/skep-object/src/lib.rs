@@ -12,6 +12,7 @@ mod externs;
 mod functions;
 mod info;
 mod maps;
+mod needs;
 mod parse;
 mod programs;
 mod reference;
@@ -19,5 +20,6 @@ pub mod resolve;
 pub mod spec;
 
 pub use error::{MapProblem, ObjectError, RelocProblem};
+pub use needs::Needs;
 pub use resolve::{ResolveError, Resolved, Symbols, Target, resolve};
 pub use spec::ObjectSpec;

@@ -182,6 +182,35 @@ pub struct MapSpec {
     pub variables: Vec<VarSpec>,
 }
 
+impl MapSpec {
+    /// The name that libbpf gives the map in the kernel, at most 15 bytes.
+    ///
+    /// Maps of global data are called after the object's file (without `.bpf.o` and the like) and
+    /// their section: `my_objec.rodata`. Sections with a name of their own (`.data.custom`) are
+    /// not.
+    pub fn kernel_name(&self, object: &str) -> String {
+        const LEN: usize = 15;
+        // So much is kept for the section's name, even where it is shorter.
+        const SECTION: usize = 7;
+        let global = matches!(
+            self.origin,
+            MapOrigin::Data | MapOrigin::Rodata | MapOrigin::Bss | MapOrigin::Kconfig
+        );
+        let custom = self.name.chars().skip(1).any(|c| c == '.');
+        let prefix = if global && !custom { LEN - self.name.len().clamp(SECTION, LEN) } else { 0 };
+        object
+            .bytes()
+            .take(prefix)
+            .chain(self.name.bytes())
+            .take(LEN)
+            .map(|b| match b {
+                b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'.' => char::from(b),
+                _ => '_',
+            })
+            .collect()
+    }
+}
+
 /// Where a map definition came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapOrigin {
@@ -271,4 +300,47 @@ pub enum ExternKind {
     KsymAddr,
     /// A kernel function.
     Kfunc,
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_abi::{MapFlags, MapType};
+
+    use super::*;
+
+    #[test]
+    fn maps_are_called_as_libbpf_calls_them() {
+        let map = |name: &str, origin| MapSpec {
+            name: name.to_owned(),
+            def: MapDef {
+                map_type: MapType::ARRAY,
+                key_size: 4,
+                value_size: 4,
+                max_entries: 1,
+                flags: MapFlags::default(),
+                extra: 0,
+                numa_node: 0,
+            },
+            origin,
+            key_type: None,
+            value_type: None,
+            pinning: Pinning::None,
+            inner: None,
+            initial: Vec::new(),
+            data: None,
+            variables: Vec::new(),
+        };
+        let cases = [
+            (".rodata", MapOrigin::Rodata, "my_object_name", "my_objec.rodata"),
+            (".bss", MapOrigin::Bss, "my_object_name", "my_objec.bss"),
+            (".bss", MapOrigin::Bss, "a-b", "a_b.bss"),
+            (".kconfig", MapOrigin::Kconfig, "my_object_name", "my_obje.kconfig"),
+            (".rodata.abracadabra", MapOrigin::Rodata, "my_object_name", ".rodata.abracad"),
+            (".data.x", MapOrigin::Data, "my_object_name", ".data.x"),
+            ("a_very_long_map_name", MapOrigin::Btf, "my_object_name", "a_very_long_map"),
+        ];
+        for (name, origin, object, expected) in cases {
+            assert_eq!(map(name, origin).kernel_name(object), expected);
+        }
+    }
 }

@@ -1,0 +1,105 @@
+//! What an object needs of the system that runs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_abi::{AttachType, MapType, ProgType, Release};
+
+use crate::spec::{ExternKind, ObjectSpec, ProgramSpec, RelocTarget};
+
+const CALL: u8 = 0x85;
+const LDDW: u8 = 0x18;
+
+/// What an object needs, over all its programs and maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Program types.
+    pub prog_types: BTreeSet<ProgType>,
+    /// Expected attach types.
+    pub attach_types: BTreeSet<AttachType>,
+    /// Map types, inner maps included.
+    pub map_types: BTreeSet<MapType>,
+    /// Helpers by number, with the programs that call them (index into
+    /// [`ObjectSpec::programs`]).
+    pub helpers: BTreeMap<u32, BTreeSet<usize>>,
+    /// Kernel functions that programs call or take the address of; true where it may be absent.
+    pub kfuncs: BTreeMap<String, bool>,
+    /// Kernel variables and symbols that programs use; true where it may be absent.
+    pub ksyms: BTreeMap<String, bool>,
+    /// Options of the kernel's configuration and facts about it; true where it may be absent.
+    pub kconfig: BTreeMap<String, bool>,
+    /// What programs attach to by name, with the program.
+    pub targets: BTreeSet<(String, usize)>,
+    /// Number of CO-RE relocations: with any, the types of a kernel are needed.
+    pub core_relocs: usize,
+    /// Programs that may sleep or take multi-buffer packets, by `prog_flags`.
+    pub load_flags: BTreeMap<u32, BTreeSet<usize>>,
+}
+
+impl Needs {
+    /// The oldest kernel release that has these program and attach types.
+    ///
+    /// Helpers, map types and kernel functions may ask for a later one.
+    pub fn oldest_release(&self) -> Option<Release> {
+        let types = self.prog_types.iter().filter_map(|t| t.since());
+        let attach = self.attach_types.iter().filter_map(|t| t.since());
+        types.chain(attach).max()
+    }
+}
+
+impl ObjectSpec {
+    /// What the object needs of the system that runs it.
+    pub fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        for (index, program) in self.programs.iter().enumerate() {
+            needs.prog_types.extend(program.prog_type);
+            needs.attach_types.extend(program.attach_type);
+            needs.core_relocs += program.core_relos.len();
+            if let Some(target) = &program.attach_to {
+                needs.targets.insert((target.clone(), index));
+            }
+            if program.flags != 0 {
+                needs.load_flags.entry(program.flags).or_default().insert(index);
+            }
+            for helper in helpers(program) {
+                needs.helpers.entry(helper).or_default().insert(index);
+            }
+            for reloc in &program.relocs {
+                self.add_symbol(&mut needs, reloc.target);
+            }
+        }
+        for map in &self.maps {
+            needs.map_types.insert(map.def.map_type);
+            needs.map_types.extend(map.inner.iter().map(|m| m.def.map_type));
+        }
+        let options = self.externs.iter().filter(|e| matches!(e.kind, ExternKind::Kconfig { .. }));
+        needs.kconfig.extend(options.map(|e| (e.name.clone(), e.weak)));
+        needs
+    }
+
+    fn add_symbol(&self, needs: &mut Needs, target: RelocTarget) {
+        let (RelocTarget::Ksym(index) | RelocTarget::Kfunc(index)) = target else { return };
+        let Some(symbol) = self.externs.get(index) else { return };
+        let list = match symbol.kind {
+            ExternKind::Kfunc => &mut needs.kfuncs,
+            _ => &mut needs.ksyms,
+        };
+        list.insert(symbol.name.clone(), symbol.weak);
+    }
+}
+
+/// The helpers that a program calls.
+fn helpers(program: &ProgramSpec) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let mut slots = program.insns.iter();
+    while let Some(slot) = slots.next() {
+        match slot.code {
+            // The second half is no instruction, whatever it looks like.
+            LDDW => drop(slots.next()),
+            CALL if slot.src == 0 => {
+                found.insert(slot.imm.cast_unsigned());
+            }
+            _ => {}
+        }
+    }
+    found
+}
