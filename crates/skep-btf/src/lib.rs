@@ -19,6 +19,7 @@
 
 mod btf;
 mod build;
+pub mod c;
 pub mod core;
 mod error;
 pub mod ext;

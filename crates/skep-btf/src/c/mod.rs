@@ -1,0 +1,79 @@
+//! BTF as a C header that compiles and gives every type the layout that the BTF says.
+//!
+//! Types come in an order in which each is complete where C needs it complete; forward declarations
+//! do the rest. Names that C would see twice get the suffix `___2`, `___3`, which CO-RE ignores as a
+//! flavor. Functions and variables are not part of the header.
+//!
+//! The layout is that of the BPF target: pointers of the BTF's size, integers aligned to their own.
+
+mod declare;
+mod layout;
+mod names;
+mod order;
+mod print;
+
+use std::fmt;
+
+use crate::Btf;
+
+/// Lines after which a header ends with a remark; far above what any kernel has.
+const MAX_LINES: usize = 4_000_000;
+
+/// A C header, ready to be printed.
+#[derive(Clone, Debug)]
+pub struct Header {
+    text: String,
+}
+
+impl Header {
+    /// The header's text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+const PROLOGUE: &str = "\
+#ifndef __VMLINUX_H__
+#define __VMLINUX_H__
+
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
+#endif
+
+";
+
+const EPILOGUE: &str = "\
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute pop
+#endif
+
+#endif /* __VMLINUX_H__ */
+";
+
+/// The header with all types of this BTF, those of its base included.
+///
+/// Accesses through the header's structures are recorded for CO-RE, unless
+/// `BPF_NO_PRESERVE_ACCESS_INDEX` is defined. What C cannot express, and types inside each other
+/// without end, are left as a comment.
+pub fn header(btf: &Btf) -> Header {
+    let mut text = String::from(PROLOGUE);
+    let mut printer = print::Printer::new(btf);
+    for step in order::order(btf) {
+        printer.step(step, &mut text);
+        if printer.lines > MAX_LINES {
+            text.push_str("/* the rest is left out: too many lines */\n\n");
+            break;
+        }
+    }
+    text.push_str(EPILOGUE);
+    Header { text }
+}
+
+#[cfg(test)]
+mod tests;
