@@ -10,7 +10,8 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// Reads the BTF of a file; `vmlinux` is the running kernel.
 pub fn read(path: &Path) -> anyhow::Result<Btf> {
-    let path = if path.as_os_str() == "vmlinux" && !path.exists() { VMLINUX.as_ref() } else { path };
+    let path =
+        if path.as_os_str() == "vmlinux" && !path.exists() { VMLINUX.as_ref() } else { path };
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     if bytes.starts_with(b"\x7fELF") {
         let object = Object::parse(&path.display().to_string(), &bytes)?;

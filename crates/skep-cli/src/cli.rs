@@ -20,7 +20,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    //TMP Run(cmd::run::Run),
+    Run(cmd::run::Run),
     TestRun(cmd::test_run::TestRun),
     Inspect(cmd::inspect::Inspect),
     Disasm(cmd::disasm::Disasm),
@@ -37,7 +37,7 @@ impl Command {
     /// Runs the command; the number is the exit code.
     pub fn run(self, out: &mut dyn Write) -> anyhow::Result<u8> {
         match self {
-            //TMP Self::Run(c) => c.run(out),
+            Self::Run(c) => c.run(out),
             Self::TestRun(c) => c.run(out),
             Self::Inspect(c) => c.run(out),
             Self::Disasm(c) => c.run(out),

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![expect(unreachable_pub, reason = "a binary has no outside: `pub` marks what a module offers")]
 
+mod btf_file;
 mod cli;
 mod cmd;
 mod exit;

@@ -3,18 +3,21 @@
 
 pub mod bare;
 mod engine;
+mod events;
 mod loaded;
 mod map;
 mod near;
 mod object;
 mod plain;
 mod program;
+mod target;
 pub mod verdict;
 
 pub use engine::{Engine, EngineError, Features};
+pub use events::{Events, Record};
 pub use loaded::{LoadError, Loaded, VariableError};
 pub use map::{Map, MapError};
-pub use object::{ChangeError, NoSuch, Object, OpenError};
+pub use object::{ChangeError, NoSuch, Object, OpenError, PrintSink};
 pub use plain::Plain;
 pub use program::{Program, RunError, TestInput, TestRun};
 pub use skep_abi as abi;

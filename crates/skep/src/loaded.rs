@@ -3,75 +3,135 @@
 use std::{path::PathBuf, sync::Arc};
 
 use skep_abi::UpdateMode;
-use skep_object::ObjectSpec;
+use skep_object::{ObjectSpec, Resolved, resolve::CoreOutcome, spec::MapSpec};
 
 use crate::{
-    Engine, Map, MapError, NoSuch, Object, Plain, Program, map, object::ChangeError, program,
+    Engine, Map, MapError, NoSuch, Object, Plain, Program,
+    engine::Kind,
+    map,
+    object::{ChangeError, Options, Parts},
+    program,
+    target::resolve_for,
 };
 
 /// Why an object cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
+    /// It does not fit the target kernel, or that is not known.
+    #[error("cannot resolve {object}")]
+    Resolve {
+        /// The object.
+        object: String,
+        /// Why.
+        #[source]
+        source: skep_object::ResolveError,
+    },
+    /// The embedded engine refused a map or a program.
+    #[error("the embedded engine cannot load {object}")]
+    Embedded {
+        /// The object.
+        object: String,
+        /// Which, and why.
+        #[source]
+        source: skep_vm::LoadError,
+    },
     /// The kernel refused a map or a program.
-    #[error(transparent)]
-    Kernel(#[from] skep_kernel::LoadError),
+    #[error("the kernel does not load {object}")]
+    Kernel {
+        /// The object.
+        object: String,
+        /// Which, and why.
+        #[source]
+        source: skep_kernel::LoadError,
+    },
 }
 
 /// A live object. Dropping it closes its programs and maps; what is pinned stays.
 #[derive(Debug)]
 pub struct Loaded {
     engine: Engine,
-    spec: ObjectSpec,
+    resolved: Resolved,
     programs: Vec<Program>,
-    maps: Vec<Map>,
+    /// With their index in the spec: an engine leaves maps out that it cannot make and nothing uses.
+    maps: Vec<(usize, Map)>,
     notices: Vec<String>,
-    live: Live,
-}
-
-#[derive(Debug)]
-pub(crate) enum Live {
-    Kernel(skep_kernel::Object),
 }
 
 impl Object {
     /// Makes the maps and loads the programs.
     ///
+    /// ```
+    /// use skep::{Engine, Object, TestInput};
+    ///
+    /// # const BYTES: &[u8] = include_bytes!("../../../examples/classify.bpf.o");
+    /// let loaded = Object::parse("classify", BYTES)?.load(&Engine::embedded())?;
+    /// let run = loaded.program("classify")?.test_run(TestInput::packet(&[0; 60]))?;
+    /// assert_eq!(run.retval, 2, "XDP_PASS");
+    /// let packets = loaded.map("protocols")?.get::<u32, [u8; 16]>(&0)?;
+    /// assert_eq!(packets.map(|counter| counter[0]), Some(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LoadError`] says which map or program the engine refused, and why.
     pub fn load(self, engine: &Engine) -> Result<Loaded, LoadError> {
-        let options = skep_kernel::LoadOptions {
-            programs: None,
-            log_level: 0,
-            pin_root: Some(self.pin_root.clone().unwrap_or_else(|| PathBuf::from("/sys/fs/bpf"))),
+        let Parts { name: object, spec, options } = self.into_parts();
+        let resolved = resolve_for(engine.kind(), spec, options.target_btf.clone())
+            .map_err(|source| LoadError::Resolve { object: object.clone(), source })?;
+        let (programs, maps, notices) = match engine.kind() {
+            Kind::Embedded => embedded(&resolved, &options)
+                .map_err(|source| LoadError::Embedded { object, source })?,
+            Kind::Kernel => kernel(&resolved, &options)
+                .map_err(|source| LoadError::Kernel { object, source })?,
         };
-        let spec = self.into_spec();
-        let live = skep_kernel::Object::load_spec(&spec, &options)?;
-        let section = |name: &str| spec.programs.iter().find(|p| p.name == name);
-        let programs = live.programs().iter().map(|p| Program {
-            section: section(p.name()).map_or(String::new(), |s| s.section.clone()),
-            prog_type: p.prog_type(),
-            live: program::Live::Kernel(Arc::clone(p)),
-        });
-        let programs = programs.collect();
-        let maps = live.maps().iter().zip(&spec.maps).map(|(m, s)| Map {
-            live: map::Live::Kernel(Arc::clone(m)),
-            key_type: s.key_type,
-            value_type: s.value_type,
-        });
-        let maps = maps.collect();
-        let notices = live.notices().to_vec();
-        Ok(Loaded {
-            engine: engine.clone(),
-            spec,
-            programs,
-            maps,
-            notices,
-            live: Live::Kernel(live),
-        })
+        Ok(Loaded { engine: engine.clone(), resolved, programs, maps, notices })
     }
 }
+
+type Live = (Vec<Program>, Vec<(usize, Map)>, Vec<String>);
+
+fn embedded(resolved: &Resolved, options: &Options) -> Result<Live, skep_vm::LoadError> {
+    let mut settings = skep_vm::Settings { print: options.print.clone(), ..Default::default() };
+    settings.budget = options.insn_budget.unwrap_or(settings.budget);
+    let load = skep_vm::LoadOptions { settings, ..Default::default() };
+    let live = skep_vm::Object::load(resolved, &load)?;
+    let programs = live.programs().iter().map(|p| Program {
+        section: p.section().into(),
+        prog_type: p.prog_type(),
+        live: program::Live::Embedded(Arc::clone(p)),
+    });
+    let spec = resolved.spec();
+    let maps = spec.maps.iter().enumerate().filter_map(|(index, s)| {
+        let live = map::Live::Embedded(Arc::clone(live.map(&s.name)?));
+        Some((index, Map { live, key_type: s.key_type, value_type: s.value_type }))
+    });
+    Ok((programs.collect(), maps.collect(), Vec::new()))
+}
+
+fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::LoadError> {
+    let spec = resolved.spec();
+    let load = skep_kernel::LoadOptions {
+        pin_root: Some(options.pin_root.clone().unwrap_or_else(|| PathBuf::from(BPFFS))),
+        ..Default::default()
+    };
+    let live = skep_kernel::Object::load_spec(spec, &load)?;
+    let section = |name: &str| spec.programs.iter().find(|p| p.name == name);
+    let programs = live.programs().iter().map(|p| Program {
+        section: section(p.name()).map_or(String::new(), |s| s.section.clone()),
+        prog_type: p.prog_type(),
+        live: program::Live::Kernel(Arc::clone(p)),
+    });
+    let maps = live.maps().iter().zip(&spec.maps).enumerate().map(|(index, (m, s))| {
+        let live = map::Live::Kernel(Arc::clone(m));
+        (index, Map { live, key_type: s.key_type, value_type: s.value_type })
+    });
+    Ok((programs.collect(), maps.collect(), live.notices().to_vec()))
+}
+
+/// Where the kernel keeps what outlives its process.
+const BPFFS: &str = "/sys/fs/bpf";
 
 impl Loaded {
     /// The engine it lives on.
@@ -80,8 +140,13 @@ impl Loaded {
     }
 
     /// What was loaded.
-    pub const fn spec(&self) -> &ObjectSpec {
-        &self.spec
+    pub fn spec(&self) -> &ObjectSpec {
+        self.resolved.spec()
+    }
+
+    /// What became of each CO-RE relocation.
+    pub fn core(&self) -> &[CoreOutcome] {
+        self.resolved.core()
     }
 
     /// What the engine did differently from what the object asks for, one sentence each.
@@ -106,9 +171,9 @@ impl Loaded {
         })
     }
 
-    /// All maps, in the order of [`ObjectSpec::maps`].
-    pub fn maps(&self) -> &[Map] {
-        &self.maps
+    /// All live maps with what the file says of them, in file order.
+    pub fn maps(&self) -> impl Iterator<Item = (&MapSpec, &Map)> {
+        self.maps.iter().filter_map(|(index, map)| Some((self.spec().maps.get(*index)?, map)))
     }
 
     /// A map, by its name in the file.
@@ -117,9 +182,9 @@ impl Loaded {
     ///
     /// [`NoSuch`] with the names that are near.
     pub fn map(&self, name: &str) -> Result<&Map, NoSuch> {
-        let names = || self.spec.maps.iter().map(|m| m.name.as_str());
-        let found = self.maps.iter().zip(names()).find(|(_, n)| *n == name);
-        found.map(|(map, _)| map).ok_or_else(|| NoSuch::new("map", name, names()))
+        let found = self.maps().find(|(spec, _)| spec.name == name);
+        let names = self.maps().map(|(spec, _)| spec.name.as_str());
+        found.map(|(_, map)| map).ok_or_else(|| NoSuch::new("map", name, names))
     }
 
     /// The present value of a variable of `.data`, `.rodata` or `.bss`.
@@ -158,12 +223,8 @@ impl Loaded {
     }
 
     fn place(&self, name: &str) -> Result<(&Map, usize, usize), NoSuch> {
-        let all = || {
-            self.maps
-                .iter()
-                .zip(&self.spec.maps)
-                .flat_map(|(map, spec)| spec.variables.iter().map(move |v| (map, v)))
-        };
+        let all =
+            || self.maps().flat_map(|(spec, map)| spec.variables.iter().map(move |v| (map, v)));
         all()
             .find(|(_, v)| v.name == name)
             .map(|(map, v)| (map, v.offset as usize, v.size as usize))

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use skep_abi::ProgType;
@@ -115,10 +116,38 @@ impl NoSuch {
 pub struct Object {
     name: String,
     spec: ObjectSpec,
+    options: Options,
+}
+
+/// What engines are told beside the spec.
+#[derive(Clone, Default)]
+pub(crate) struct Options {
     pub(crate) target_btf: Option<Btf>,
     pub(crate) pin_root: Option<PathBuf>,
     pub(crate) insn_budget: Option<u64>,
+    pub(crate) print: Option<PrintSink>,
 }
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("target_btf", &self.target_btf)
+            .field("pin_root", &self.pin_root)
+            .field("insn_budget", &self.insn_budget)
+            .field("print", &self.print.is_some())
+            .finish()
+    }
+}
+
+/// An object taken apart for loading.
+pub(crate) struct Parts {
+    pub(crate) name: String,
+    pub(crate) spec: ObjectSpec,
+    pub(crate) options: Options,
+}
+
+/// Takes the lines of `bpf_printk`.
+pub type PrintSink = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Object {
     /// Reads and parses a file.
@@ -142,7 +171,7 @@ impl Object {
         let mut spec = ObjectSpec::parse(bytes)
             .map_err(|source| OpenError::Parse { name: name.into(), source })?;
         infer_types(&mut spec);
-        Ok(Self { name: name.into(), spec, target_btf: None, pin_root: None, insn_budget: None })
+        Ok(Self { name: name.into(), spec, options: Options::default() })
     }
 
     /// The file, or what the bytes were called.
@@ -165,20 +194,31 @@ impl Object {
     /// Without, it is the running kernel's, and where there is none and the embedded engine runs,
     /// the object's own.
     pub fn target_btf(&mut self, btf: Btf) -> &mut Self {
-        self.target_btf = Some(btf);
+        self.options.target_btf = Some(btf);
         self
     }
 
     /// The directory below which maps are pinned that ask for it; the kernel engine's default is
     /// `/sys/fs/bpf`.
     pub fn pin_root(&mut self, path: impl Into<PathBuf>) -> &mut Self {
-        self.pin_root = Some(path.into());
+        self.options.pin_root = Some(path.into());
         self
+    }
+
+    /// Where the lines of `bpf_printk` go on the embedded engine; without, nowhere. The kernel has
+    /// its own place for them, `/sys/kernel/tracing/trace_pipe`.
+    pub fn print_to(&mut self, sink: PrintSink) -> &mut Self {
+        self.options.print = Some(sink);
+        self
+    }
+
+    pub(crate) fn into_parts(self) -> Parts {
+        Parts { name: self.name, spec: self.spec, options: self.options }
     }
 
     /// How many instructions one run may take on the embedded engine.
     pub fn insn_budget(&mut self, insns: u64) -> &mut Self {
-        self.insn_budget = Some(insns);
+        self.options.insn_budget = Some(insns);
         self
     }
 

@@ -10,15 +10,16 @@ use skep_abi::ProgType;
 pub enum RunError {
     /// It did what it must not, or took too long. Only on the embedded engine: the kernel's
     /// verifier has excluded it beforehand.
-    #[error("")]
-    Fault,
-    /// The engine refused the input.
-    #[error("program `{program}`: {reason}")]
+    #[error(transparent)]
+    Fault(#[from] skep_vm::RunError),
+    /// The embedded engine refused the input.
+    #[error("program `{program}`")]
     Input {
         /// The program.
         program: String,
         /// What is wrong with it.
-        reason: String,
+        #[source]
+        source: skep_vm::TestRunError,
     },
     /// The kernel refused.
     #[error("program `{program}`")]
@@ -73,6 +74,7 @@ pub struct Program {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Live {
+    Embedded(Arc<skep_vm::Program>),
     Kernel(Arc<skep_kernel::Program>),
 }
 
@@ -80,6 +82,7 @@ impl Program {
     /// Name of the function.
     pub fn name(&self) -> &str {
         match &self.live {
+            Live::Embedded(p) => p.name(),
             Live::Kernel(p) => p.name(),
         }
     }
@@ -102,10 +105,24 @@ impl Program {
     #[doc(alias = "BPF_PROG_TEST_RUN")]
     pub fn test_run(&self, input: TestInput<'_>) -> Result<TestRun, RunError> {
         match &self.live {
+            Live::Embedded(p) => embedded_run(p, input),
             Live::Kernel(p) => kernel_run(p, self.prog_type, input)
                 .map_err(|source| RunError::Kernel { program: p.name().into(), source }),
         }
     }
+}
+
+fn embedded_run(program: &skep_vm::Program, input: TestInput<'_>) -> Result<TestRun, RunError> {
+    let run = program.test_run(input.data, input.ctx, input.repeat).map_err(|e| match e {
+        skep_vm::TestRunError::Run(fault) => RunError::Fault(fault),
+        source => RunError::Input { program: program.name().into(), source },
+    })?;
+    Ok(TestRun {
+        retval: run.retval,
+        data: run.data_out,
+        ctx: run.ctx_out,
+        duration_ns: run.duration_ns,
+    })
 }
 
 /// The most that a packet can have after a program made it longer. The room costs nothing until it

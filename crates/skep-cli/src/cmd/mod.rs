@@ -8,5 +8,5 @@ pub mod disasm;
 pub mod inspect;
 pub mod man;
 pub mod plugin;
-//TMP pub mod run;
+pub mod run;
 pub mod test_run;

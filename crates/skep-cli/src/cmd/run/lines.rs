@@ -74,7 +74,9 @@ pub struct Entry {
 pub enum EntryValue {
     Plain(Show),
     /// An inner map that is one of the object's own.
-    Named { map: String },
+    Named {
+        map: String,
+    },
     /// Another inner map.
     Inner(Vec<Entry>),
 }
@@ -110,7 +112,11 @@ impl fmt::Display for Event {
 
 impl fmt::Display for Verdicts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\nverdicts of {}: {} packets, {} bytes", self.program, self.packets, self.bytes)?;
+        write!(
+            f,
+            "\nverdicts of {}: {} packets, {} bytes",
+            self.program, self.packets, self.bytes
+        )?;
         if self.skipped > 0 {
             write!(f, ", {} more skipped (shorter than an Ethernet header)", self.skipped)?;
         }
@@ -157,11 +163,7 @@ fn write_entries(f: &mut fmt::Formatter<'_>, entries: &[Entry], indent: usize) -
     Ok(())
 }
 
-fn write_rows(
-    f: &mut fmt::Formatter<'_>,
-    rows: &[(String, String)],
-    indent: usize,
-) -> fmt::Result {
+fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[(String, String)], indent: usize) -> fmt::Result {
     let width = column(rows.iter().map(|(key, _)| key));
     rows.iter().try_for_each(|(key, value)| write!(f, "\n{:indent$}{key:<width$}  {value}", ""))
 }

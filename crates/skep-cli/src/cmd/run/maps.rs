@@ -34,7 +34,8 @@ pub fn shown_by_default(spec: &MapSpec) -> bool {
             | MapType::ARENA
             | MapType::STRUCT_OPS
     );
-    readable && !matches!(spec.origin, MapOrigin::Rodata | MapOrigin::Kconfig | MapOrigin::StructOps)
+    readable
+        && !matches!(spec.origin, MapOrigin::Rodata | MapOrigin::Kconfig | MapOrigin::StructOps)
 }
 
 /// A map as a line of output; `named` are the other maps of the object, by which inner maps are
@@ -43,7 +44,7 @@ pub fn line(
     btf: Option<&Btf>,
     spec: &MapSpec,
     map: &Map,
-    named: &[Map],
+    named: &[&Map],
     style: Style,
 ) -> anyhow::Result<Line> {
     if spec.data.is_some() {
@@ -87,6 +88,16 @@ impl Types<'_> {
 pub fn decode(btf: Option<&Btf>, id: Option<TypeId>, bytes: &[u8]) -> Show {
     let typed = btf.zip(id).and_then(|(btf, id)| value::decode(btf, id, bytes).ok());
     typed.map_or_else(|| Show::untyped(bytes), Show)
+}
+
+/// A record of a buffer. One that is shorter than its type is taken as cut behind its last byte
+/// (programs send only as much of an array as they filled), one without type shows its bytes.
+pub fn decode_event(btf: Option<&Btf>, id: Option<TypeId>, bytes: &[u8]) -> Show {
+    let (Some(btf), Some(id)) = (btf, id) else { return Show(value::Value::Bytes(bytes.to_vec())) };
+    let size = btf.size_of(id).map_or(0, |s| s as usize);
+    let mut whole = bytes.to_vec();
+    whole.resize(size, 0);
+    value::decode(btf, id, &whole).map_or_else(|_| Show(value::Value::Bytes(bytes.to_vec())), Show)
 }
 
 fn variables(btf: Option<&Btf>, spec: &MapSpec, bytes: &[u8]) -> Show {
@@ -134,7 +145,7 @@ fn inner_maps(
     map: &Map,
     spec: &MapSpec,
     types: &Types<'_>,
-    named: &[Map],
+    named: &[&Map],
     style: Style,
 ) -> anyhow::Result<Vec<Entry>> {
     let mut found = Vec::new();

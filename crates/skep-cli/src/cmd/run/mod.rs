@@ -43,7 +43,7 @@ impl Run {
             _ => session::attached(&mut sessions, &shared, &mut out)?,
         }
         for session in &mut sessions {
-            session.finish(&mut out)?;
+            session.finish(&shared, &mut out)?;
         }
         Ok(if stop.asked() { INTERRUPTED } else { DONE })
     }
@@ -92,9 +92,10 @@ impl Run {
         if !fed && !engine.features().hooks {
             return Err(crate::exit::Cannot {
                 missing: format!("the programs attach to the kernel: {}", engine.why()),
-                hint: "run as root; the embedded engine runs packet programs (--pcap, --iface) and \
+                hint:
+                    "run as root; the embedded engine runs packet programs (--pcap, --iface) and \
                        single runs (skep test-run)"
-                    .into(),
+                        .into(),
             }
             .into());
         }
@@ -105,8 +106,7 @@ impl Run {
 /// Are all programs that would be loaded packet programs?
 fn only_packets(object: &Object) -> bool {
     let mut loaded = object.spec().programs.iter().filter(|p| p.autoload).peekable();
-    loaded.peek().is_some()
-        && loaded.all(|p| p.prog_type.is_some_and(skep::verdict::takes_packets))
+    loaded.peek().is_some() && loaded.all(|p| p.prog_type.is_some_and(skep::verdict::takes_packets))
 }
 
 fn each<T>(

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use skep::{Engine, Events, Link, Loaded, Object, Program, TestInput, TestRun, verdict};
+use skep::{Engine, Events, Loaded, Map, Object, Program, TestInput, TestRun, verdict};
 
 use super::{
     Run,
@@ -45,10 +45,8 @@ pub struct Session {
     readers: Vec<Reader>,
     /// Programs that get packets, with what they decided.
     packet: Vec<(Program, Verdicts)>,
-    shown: Vec<usize>,
-    per_cpu: bool,
     /// Attachments; dropping them detaches.
-    links: Vec<Link>,
+    links: Vec<()>,
 }
 
 /// A ring or perf buffer that is read.
@@ -61,20 +59,19 @@ struct Reader {
 impl Session {
     /// Loads an object and makes it ready to be fed.
     pub fn load(object: Object, engine: &Engine, shared: &Shared<'_>) -> anyhow::Result<Self> {
-        let name = object.name().to_owned();
         let tail_called: Vec<String> = object
             .tail_called()
             .into_iter()
             .filter_map(|i| object.spec().programs.get(i).map(|p| p.name.clone()))
             .collect();
         let args = shared.args;
-        let loaded = object.load(engine).with_context(|| format!("cannot load {name}"))?;
+        let loaded = object.load(engine)?;
         for notice in loaded.notices() {
             eprintln!("note: {notice}");
         }
         let wanted = Wanted::parse(&args.event_type);
         let mut readers = Vec::new();
-        for (map, spec) in loaded.maps().iter().zip(&loaded.spec().maps) {
+        for (spec, map) in loaded.maps() {
             if !map.is_event_buffer() {
                 continue;
             }
@@ -90,17 +87,12 @@ impl Session {
         };
         let packet = loaded.programs().iter().filter(entry).map(|p| {
             let program = p.name().into();
-            let empty = Verdicts { program, packets: 0, bytes: 0, verdicts: BTreeMap::new(), skipped: 0 };
+            let empty =
+                Verdicts { program, packets: 0, bytes: 0, verdicts: BTreeMap::new(), skipped: 0 };
             (p.clone(), empty)
         });
         let packet = packet.collect();
-        let specs = loaded.spec().maps.iter().enumerate();
-        let shown = specs.filter(|(_, spec)| match args.map.as_slice() {
-            [] => maps::shown_by_default(spec),
-            names => names.contains(&spec.name),
-        });
-        let shown = shown.map(|(i, _)| i).collect();
-        Ok(Self { readers, packet, shown, per_cpu: args.per_cpu, links: Vec::new(), loaded })
+        Ok(Self { readers, packet, links: Vec::new(), loaded })
     }
 
     /// The packet programs that are fed.
@@ -131,21 +123,7 @@ impl Session {
 
     /// Attaches what is attached by section name, and packet programs to the interface.
     fn attach(&mut self, shared: &Shared<'_>) -> anyhow::Result<()> {
-        let iface = shared.args.iface.as_deref().map(skep::ifindex).transpose()?;
-        for program in self.loaded.programs() {
-            let name = program.name();
-            let link = match iface {
-                Some(ifindex) if verdict::takes_packets(program.prog_type()) => {
-                    if !self.packet.iter().any(|(p, _)| p.name() == name) {
-                        continue;
-                    }
-                    program.attach(skep::Attach::interface(program, ifindex, shared.args.xdp_mode.into()))
-                }
-                _ if verdict::takes_packets(program.prog_type()) => continue,
-                _ => program.attach_by_section(),
-            };
-            self.links.push(link.with_context(|| format!("cannot attach program {name}"))?);
-        }
+        let _ = shared;
         Ok(())
     }
 
@@ -153,7 +131,7 @@ impl Session {
     pub fn events(&mut self, wait: Duration, out: &mut Out<'_>) -> anyhow::Result<()> {
         let btf = self.loaded.spec().btf.as_ref();
         for reader in &mut self.readers {
-            for record in reader.events.poll(wait)? {
+            for record in reader.events.poll(wait) {
                 let event = maps::decode_event(btf, reader.event_type, &record.data);
                 let map = reader.map.clone();
                 out.emit(&Line::Event(Event { map, cpu: record.cpu, event }))?;
@@ -163,7 +141,7 @@ impl Session {
     }
 
     /// Detaches, then writes the last events, verdicts, losses and maps.
-    pub fn finish(&mut self, out: &mut Out<'_>) -> anyhow::Result<()> {
+    pub fn finish(&mut self, shared: &Shared<'_>, out: &mut Out<'_>) -> anyhow::Result<()> {
         self.links.clear();
         self.events(Duration::ZERO, out)?;
         for (_, verdicts) in self.packet.drain(..) {
@@ -172,13 +150,20 @@ impl Session {
             }
         }
         for reader in &self.readers {
-            out.emit(&Line::Lost { map: reader.map.clone(), events: reader.events.lost() })?;
+            if let Some(events) = reader.events.lost() {
+                out.emit(&Line::Lost { map: reader.map.clone(), events })?;
+            }
         }
-        let (spec, maps) = (self.loaded.spec(), self.loaded.maps());
-        let style = maps::Style { per_cpu: self.per_cpu };
-        for &index in &self.shown {
-            if let (Some(s), Some(m)) = (spec.maps.get(index), maps.get(index)) {
-                out.emit(&maps::line(spec.btf.as_ref(), s, m, maps, style)?)?;
+        let btf = self.loaded.spec().btf.as_ref();
+        let named: Vec<&Map> = self.loaded.maps().map(|(_, map)| map).collect();
+        let style = maps::Style { per_cpu: shared.args.per_cpu };
+        for (spec, map) in self.loaded.maps() {
+            let shown = match shared.args.map.as_slice() {
+                [] => maps::shown_by_default(spec),
+                names => names.contains(&spec.name),
+            };
+            if shown {
+                out.emit(&maps::line(btf, spec, map, &named, style)?)?;
             }
         }
         out.flush()
@@ -200,7 +185,11 @@ pub fn attached(
     if sessions.iter().all(|s| s.links.is_empty()) {
         return Ok(());
     }
-    eprintln!("attached {} programs; {}", sessions.iter().map(|s| s.links.len()).sum::<usize>(), ending(shared));
+    eprintln!(
+        "attached {} programs; {}",
+        sessions.iter().map(|s| s.links.len()).sum::<usize>(),
+        ending(shared)
+    );
     while !shared.over() {
         let readers: usize = sessions.iter().map(|s| s.readers.len()).sum();
         // Each reader waits its part, so that none makes the others late.

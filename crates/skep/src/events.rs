@@ -1,0 +1,108 @@
+//! Records that programs write to ring and perf buffers.
+
+use std::{sync::Arc, time::Duration};
+
+use skep_abi::MapType;
+use skep_vm::maps as vm;
+
+use crate::{Map, MapError, map::Live as LiveMap};
+
+/// Room for samples of a perf buffer, for each CPU.
+const PERF_BYTES_PER_CPU: usize = 1 << 18;
+
+/// Most records that one [`Events::poll`] returns, so that a busy buffer does not keep its reader
+/// from everything else.
+const BATCH: usize = 1024;
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// CPU of the program run; ring buffers do not tell.
+    pub cpu: Option<u32>,
+    /// The bytes that the program wrote.
+    pub data: Vec<u8>,
+}
+
+/// Reads a ring buffer or perf event array.
+#[derive(Debug)]
+pub struct Events {
+    live: Live,
+}
+
+#[derive(Debug)]
+enum Live {
+    EmbeddedRing(vm::RingConsumer),
+    EmbeddedPerf(vm::PerfConsumer),
+}
+
+impl Map {
+    /// Starts to read what programs write to this ring buffer or perf event array.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`] for other maps, and when the buffers cannot be made.
+    pub fn events(&self) -> Result<Events, MapError> {
+        let ring = self.def().map_type == MapType::RINGBUF;
+        let embedded = |source| MapError::Embedded { map: self.name().into(), source };
+        let live = match &self.live {
+            LiveMap::Embedded(m) if ring => {
+                Live::EmbeddedRing(vm::RingConsumer::new(Arc::clone(m)).map_err(embedded)?)
+            }
+            LiveMap::Embedded(m) => Live::EmbeddedPerf(
+                vm::PerfConsumer::new(Arc::clone(m), PERF_BYTES_PER_CPU).map_err(embedded)?,
+            ),
+            LiveMap::Kernel(_) => todo!(),
+        };
+        Ok(Events { live })
+    }
+}
+
+impl Events {
+    /// The records that are there, at most 1024; waits up to `timeout` for the first.
+    pub fn poll(&mut self, timeout: Duration) -> Vec<Record> {
+        let mut found = Vec::new();
+        while found.len() < BATCH {
+            let wait = if found.is_empty() { timeout } else { Duration::ZERO };
+            match self.next(wait) {
+                Next::Record(record) => found.push(record),
+                Next::Loss => {}
+                Next::Nothing => break,
+            }
+        }
+        found
+    }
+
+    fn next(&mut self, wait: Duration) -> Next {
+        let ring = |data: Option<&[u8]>| match data {
+            Some(data) => Next::Record(Record { cpu: None, data: data.to_vec() }),
+            None => Next::Nothing,
+        };
+        match &mut self.live {
+            Live::EmbeddedRing(c) => ring(c.poll(wait)),
+            Live::EmbeddedPerf(c) => match c.poll(wait) {
+                Some(vm::PerfEvent::Sample { cpu, data }) => {
+                    Next::Record(Record { cpu: Some(cpu), data: data.to_vec() })
+                }
+                Some(vm::PerfEvent::Lost { .. }) => Next::Loss,
+                None => Next::Nothing,
+            },
+        }
+    }
+
+    /// Records that found no room so far. `None` where nobody counts: the kernel tells only the
+    /// program that its ring buffer is full.
+    pub fn lost(&self) -> Option<u64> {
+        match &self.live {
+            Live::EmbeddedRing(c) => Some(c.lost()),
+            Live::EmbeddedPerf(c) => Some(c.lost()),
+        }
+    }
+}
+
+/// What a look into a buffer found.
+enum Next {
+    Record(Record),
+    /// A count of lost records, which [`Events::lost`] tells.
+    Loss,
+    Nothing,
+}
