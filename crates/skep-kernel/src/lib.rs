@@ -6,16 +6,21 @@
 
 mod btf;
 pub mod error;
+pub mod link;
 mod map;
+mod netlink;
 mod object;
 mod patch;
+pub mod perf;
 pub mod probe;
 mod program;
+pub mod ringbuf;
 mod sys;
 pub mod target;
 
 pub use btf::{Btf, SectionLayout};
 pub use error::{LoadError, MapError, TargetError, VerifierLog};
+pub use link::{AttachError, Link, Target, attach};
 pub use map::{Keys, Map, MapBtf};
 pub use object::{LoadOptions, Object};
 pub use program::{Program, ProgramLoad};

@@ -9,7 +9,7 @@ use std::{
 
 use skep_abi::{AttachType, ProgType};
 use skep_isa::Slot;
-use skep_object::spec::{FuncInfo, LineInfo};
+use skep_object::spec::{FuncInfo, LineInfo, ProgramSpec};
 
 use crate::{
     error::{LoadError, VerifierLog, until_nul},
@@ -23,6 +23,8 @@ pub struct Program {
     name: String,
     prog_type: ProgType,
     attach_type: Option<AttachType>,
+    section: Option<String>,
+    attach_to: Option<String>,
     log: VerifierLog,
 }
 
@@ -147,6 +149,8 @@ impl Program {
             name: new.name.to_owned(),
             prog_type: new.prog_type,
             attach_type: new.attach_type,
+            section: None,
+            attach_to: None,
             log,
         })
     }
@@ -165,6 +169,8 @@ impl Program {
             name: info.name,
             prog_type: ProgType(info.prog_type),
             attach_type: None,
+            section: None,
+            attach_to: None,
             log: VerifierLog::default(),
         })
     }
@@ -192,6 +198,24 @@ impl Program {
     /// Expected attach type it was loaded with.
     pub fn attach_type(&self) -> Option<AttachType> {
         self.attach_type
+    }
+
+    /// Remembers where an object says the program belongs.
+    pub(crate) fn belonging(mut self, spec: &ProgramSpec) -> Self {
+        self.section = Some(spec.section.clone());
+        self.attach_to.clone_from(&spec.attach_to);
+        self.attach_type = spec.attach_type;
+        self
+    }
+
+    /// The ELF section it came from, as written.
+    pub fn section(&self) -> Option<&str> {
+        self.section.as_deref()
+    }
+
+    /// What the section name says it attaches to: function, tracepoint, path…
+    pub fn attach_to(&self) -> Option<&str> {
+        self.attach_to.as_deref()
     }
 
     /// The verifier's log, when a log level was asked for.

@@ -42,11 +42,12 @@ pub(super) fn load_all(
         }
     }
     let externs = Externs::new(spec);
-    let load = |program: &ProgramSpec| {
+    let one = |program: &ProgramSpec| {
         let job = Job { spec, program, maps, btf, externs: &externs, options };
-        chosen(program).then(|| job.load(notices).map(Arc::new)).transpose()
+        let load = || job.load(notices).map(|loaded| Arc::new(loaded.belonging(program)));
+        chosen(program).then(load).transpose()
     };
-    spec.programs.iter().map(load).collect()
+    spec.programs.iter().map(one).collect()
 }
 
 struct Job<'a> {

@@ -9,8 +9,13 @@
 mod attr;
 mod btf;
 mod error;
+mod fs;
+mod link;
 mod map;
+mod mem;
+mod net;
 mod obj;
+mod perf;
 mod prog;
 
 use std::{
@@ -22,8 +27,17 @@ use std::{
 use attr::Attr;
 pub(crate) use btf::btf_load;
 pub use error::{ENOTSUPP, SysError};
+pub(crate) use fs::{detached_mount, wait_readable};
+pub(crate) use link::{LinkTarget, link_create, raw_tracepoint_open};
 pub(crate) use map::{Batch, BatchEnd, MapCreate, MapFd};
+pub(crate) use mem::Mapping;
+pub(crate) use net::{
+    interface_index, netlink_socket, packet_socket, receive, send, socket_attach, socket_detach,
+};
 pub(crate) use obj::{map_by_id, obj_get, obj_pin};
+pub(crate) use perf::{
+    bpf_output_event, lost_samples, perf_enable, perf_set_bpf, tracepoint_event,
+};
 pub use prog::{ProgInfo, TestRun, TestRunOptions};
 pub(crate) use prog::{ProgLoad, prog_info, prog_load, test_run};
 

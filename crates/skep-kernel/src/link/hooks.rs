@@ -1,0 +1,218 @@
+//! From the kind of a program to how it is attached: one table.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use skep_abi::{AttachType, ProgType};
+
+use super::{
+    AttachError, Direction, Link, PacketSocket, XdpMode, attach_raw_tracepoint,
+    attach_socket_filter, attach_tc, attach_tp_btf, attach_tracepoint, attach_xdp,
+};
+use crate::program::Program;
+
+/// Where to attach, as far as the section name does not say it.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub enum Target<'a> {
+    /// The section name says it all (tracepoints).
+    #[default]
+    Section,
+    /// A network interface of the current namespace: XDP, TC, packets for a socket filter.
+    Interface {
+        /// Its index.
+        ifindex: u32,
+        /// For XDP.
+        mode: XdpMode,
+        /// For TC programs whose section name has no direction.
+        direction: Direction,
+    },
+    /// A socket, for a socket filter.
+    Socket(BorrowedFd<'a>),
+}
+
+impl Target<'_> {
+    /// A network interface, with the default mode and direction.
+    pub const fn interface(ifindex: u32) -> Self {
+        Self::Interface { ifindex, mode: XdpMode::Auto, direction: Direction::Ingress }
+    }
+}
+
+/// How programs of one kind are attached.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    prog_type: ProgType,
+    /// The row is for this attach type only; `None` for those that no row above names.
+    attach_type: Option<AttachType>,
+    /// Its name in messages.
+    pub name: &'static str,
+    how: How,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Tracepoint,
+    RawTracepoint,
+    BtfTracepoint,
+    Xdp,
+    Tc,
+    SocketFilter,
+    /// Not here; what works instead.
+    Not(&'static str),
+}
+
+impl Hook {
+    /// Can [`attach`] do it?
+    pub const fn is_supported(&self) -> bool {
+        !matches!(self.how, How::Not(_))
+    }
+
+    /// What works instead, where this does not.
+    pub const fn nearest(&self) -> Option<&'static str> {
+        match self.how {
+            How::Not(nearest) => Some(nearest),
+            _ => None,
+        }
+    }
+}
+
+/// Rows of the table; an attach type of `-` is for all that no row above names.
+macro_rules! hooks {
+    ($( $prog:ident, $attach:tt, $name:literal, $how:expr; )+) => {
+        const HOOKS: &[Hook] = &[$(
+            Hook {
+                prog_type: ProgType::$prog,
+                attach_type: hooks!(@ $attach),
+                name: $name,
+                how: $how,
+            },
+        )+];
+    };
+    (@ -) => { None };
+    (@ $attach:ident) => { Some(AttachType::$attach) };
+}
+
+const TP_BTF: &str = "a BTF tracepoint, raw tracepoint or tracepoint nearby";
+const TC: &str = "tc on the interface";
+const TEST_RUN: &str = "test_run";
+
+hooks! {
+    TRACEPOINT, -, "tracepoint", How::Tracepoint;
+    RAW_TRACEPOINT, -, "raw tracepoint", How::RawTracepoint;
+    RAW_TRACEPOINT_WRITABLE, -, "writable raw tracepoint", How::RawTracepoint;
+    TRACING, TRACE_RAW_TP, "BTF tracepoint", How::BtfTracepoint;
+    TRACING, TRACE_ITER, "iterator", How::Not(TEST_RUN);
+    TRACING, -, "fentry, fexit or fmod_ret", How::Not(TP_BTF);
+    KPROBE, -, "kprobe or uprobe", How::Not(TP_BTF);
+    PERF_EVENT, -, "perf event", How::Not(TP_BTF);
+    XDP, XDP_DEVMAP, "XDP in a device map", How::Not("storing it in an entry of the device map");
+    XDP, XDP_CPUMAP, "XDP in a CPU map", How::Not("storing it in an entry of the CPU map");
+    XDP, -, "XDP", How::Xdp;
+    SCHED_CLS, NETKIT_PRIMARY, "netkit", How::Not(TC);
+    SCHED_CLS, NETKIT_PEER, "netkit", How::Not(TC);
+    SCHED_CLS, -, "tc", How::Tc;
+    SCHED_ACT, -, "tc action", How::Not(TC);
+    SOCKET_FILTER, -, "socket filter", How::SocketFilter;
+    CGROUP_SKB, -, "cgroup packets", How::Not(TC);
+    CGROUP_SOCK, -, "cgroup sockets", How::Not("tracepoint sock/inet_sock_set_state, to observe");
+    CGROUP_SOCK_ADDR, -, "cgroup socket addresses", How::Not(TEST_RUN);
+    CGROUP_SOCKOPT, -, "cgroup socket options", How::Not(TEST_RUN);
+    CGROUP_DEVICE, -, "cgroup devices", How::Not(TEST_RUN);
+    CGROUP_SYSCTL, -, "cgroup sysctl", How::Not(TEST_RUN);
+    SOCK_OPS, -, "socket operations", How::Not("tracepoint sock/inet_sock_set_state, to observe");
+    SK_SKB, -, "socket map streams", How::Not(TEST_RUN);
+    SK_MSG, -, "socket map messages", How::Not(TEST_RUN);
+    SK_LOOKUP, -, "socket lookup", How::Not(TEST_RUN);
+    SK_REUSEPORT, -, "reuseport groups", How::Not(TEST_RUN);
+    FLOW_DISSECTOR, -, "flow dissector", How::Not(TEST_RUN);
+    NETFILTER, -, "netfilter", How::Not(TC);
+    LWT_IN, -, "routes", How::Not(TC);
+    LWT_OUT, -, "routes", How::Not(TC);
+    LWT_XMIT, -, "routes", How::Not(TC);
+    LWT_SEG6LOCAL, -, "routes", How::Not(TC);
+    LIRC_MODE2, -, "infrared receivers", How::Not(TEST_RUN);
+    STRUCT_OPS, -, "struct_ops", How::Not(TEST_RUN);
+    EXT, -, "replacing a BPF function", How::Not("a tail call that the program makes");
+    LSM, -, "LSM", How::Not(TP_BTF);
+    SYSCALL, -, "nothing: it is run", How::Not(TEST_RUN);
+}
+
+/// The table's row for a kind of program; `None` for a program type without a name.
+pub fn hook(prog_type: ProgType, attach_type: Option<AttachType>) -> Option<&'static Hook> {
+    HOOKS.iter().find(|row| {
+        row.prog_type == prog_type && (row.attach_type.is_none() || row.attach_type == attach_type)
+    })
+}
+
+/// Attaches a program of an object where its section name says.
+///
+/// # Errors
+///
+/// [`AttachError::NeedsTarget`] when neither the section nor `target` says where;
+/// [`AttachError::NotYet`] with the nearest thing that works; else as for the hook's own function.
+pub fn attach(program: &Program, target: &Target<'_>) -> Result<Link, AttachError> {
+    let not_yet =
+        |hook, nearest| AttachError::NotYet { program: program.name().to_owned(), hook, nearest };
+    let row = hook(program.prog_type(), program.attach_type())
+        .ok_or_else(|| not_yet("this unknown program type", TEST_RUN))?;
+    let needs = |needs| AttachError::NeedsTarget {
+        program: program.name().to_owned(),
+        hook: row.name,
+        needs,
+    };
+    let to = || program.attach_to().filter(|name| !name.is_empty());
+    match (row.how, target) {
+        (How::Tracepoint, _) => {
+            let parts = to().and_then(|to| to.split_once('/'));
+            let (category, name) = parts.ok_or_else(|| needs("'category/name'"))?;
+            attach_tracepoint(program, category, name)
+        }
+        (How::RawTracepoint, _) => {
+            attach_raw_tracepoint(program, to().ok_or_else(|| needs("a tracepoint's name"))?)
+        }
+        (How::BtfTracepoint, _) => attach_tp_btf(program),
+        (How::Xdp, &Target::Interface { ifindex, mode, .. }) => attach_xdp(program, ifindex, mode),
+        (How::Tc, &Target::Interface { ifindex, direction, .. }) => {
+            let direction = match program.attach_type() {
+                Some(AttachType::TCX_INGRESS) => Direction::Ingress,
+                Some(AttachType::TCX_EGRESS) => Direction::Egress,
+                _ => direction,
+            };
+            attach_tc(program, ifindex, direction)
+        }
+        (How::SocketFilter, &Target::Socket(socket)) => attach_socket_filter(program, socket),
+        (How::SocketFilter, &Target::Interface { ifindex, .. }) => {
+            let socket = PacketSocket::open(ifindex).map_err(|source| AttachError::Refused {
+                program: program.name().to_owned(),
+                hook: format!("packets of interface {ifindex}"),
+                source,
+            })?;
+            attach_socket_filter(program, socket.as_fd())
+        }
+        (How::SocketFilter, Target::Section) => Err(needs("a socket or an interface")),
+        (How::Xdp | How::Tc, _) => Err(needs("an interface")),
+        (How::Not(nearest), _) => Err(not_yet(row.name, nearest)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_type_and_every_section_has_a_row() {
+        for &prog_type in ProgType::ALL.iter().filter(|&&t| t != ProgType::UNSPEC) {
+            assert!(hook(prog_type, None).is_some(), "{prog_type}");
+        }
+        for section in skep_abi::section::SECTIONS {
+            assert!(hook(section.prog_type, section.attach_type).is_some(), "{}", section.name);
+        }
+    }
+
+    #[test]
+    fn rows_are_reachable() {
+        for (n, row) in HOOKS.iter().enumerate() {
+            let first = hook(row.prog_type, row.attach_type).unwrap();
+            assert!(std::ptr::eq(first, &raw const HOOKS[n]) || first.name == row.name, "{row:?}");
+        }
+    }
+}

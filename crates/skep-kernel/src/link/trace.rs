@@ -1,0 +1,136 @@
+//! Tracepoints, raw tracepoints, BTF tracepoints.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::{Path, PathBuf},
+};
+
+use skep_abi::AttachType;
+
+use super::{AttachError, Held, Link};
+use crate::{
+    program::Program,
+    sys::{self, LinkTarget, SysError},
+};
+
+/// Where tracefs usually is.
+const TRACEFS: &[&str] = &["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// Attaches to a tracepoint, `syscalls`/`sys_enter_openat`.
+///
+/// # Errors
+///
+/// [`AttachError::NoTracepoint`], or the kernel's refusal: `EINVAL` when the program is of
+/// another type, `EACCES` when it reads beyond the tracepoint's record.
+pub fn attach_tracepoint(
+    program: &Program,
+    category: &str,
+    name: &str,
+) -> Result<Link, AttachError> {
+    let hook = format!("tracepoint {category}/{name}");
+    let fail = |source| AttachError::Refused {
+        program: program.name().to_owned(),
+        hook: hook.clone(),
+        source,
+    };
+    let id = tracepoint_id(category, name)?;
+    let event = sys::tracepoint_event(id).map_err(fail)?;
+    let target = LinkTarget::Fd(event.as_fd());
+    let held = match sys::link_create(program.as_fd(), target, AttachType::PERF_EVENT.0, 0) {
+        Ok(link) => Held::LinkedEvent { link, event },
+        Err(e) if no_such_link(&e) => {
+            sys::perf_set_bpf(event.as_fd(), program.as_fd()).map_err(fail)?;
+            Held::Event(event)
+        }
+        Err(e) => return Err(fail(e)),
+    };
+    match &held {
+        Held::LinkedEvent { event, .. } | Held::Event(event) => {
+            sys::perf_enable(event.as_fd()).map_err(fail)?;
+        }
+        _ => {}
+    }
+    Ok(Link::new(held, hook))
+}
+
+/// Attaches to a raw tracepoint, `sched_switch`.
+///
+/// # Errors
+///
+/// `ENOENT` when the kernel has no such tracepoint; `EINVAL` when the program is of another type.
+pub fn attach_raw_tracepoint(program: &Program, name: &str) -> Result<Link, AttachError> {
+    open_raw(program, Some(name), format!("raw tracepoint {name}"))
+}
+
+/// Attaches to the BTF tracepoint that the program was loaded for.
+///
+/// # Errors
+///
+/// `EINVAL` when it was loaded for something else.
+pub fn attach_tp_btf(program: &Program) -> Result<Link, AttachError> {
+    let name = program.attach_to().unwrap_or("it was loaded for");
+    open_raw(program, None, format!("BTF tracepoint {name}"))
+}
+
+fn open_raw(program: &Program, name: Option<&str>, hook: String) -> Result<Link, AttachError> {
+    let c_name = name.map(CString::new).transpose().map_err(|_| {
+        SysError::errno_of("BPF_RAW_TRACEPOINT_OPEN", libc::EINVAL, "the name contains a NUL")
+    });
+    let opened = c_name.and_then(|name| sys::raw_tracepoint_open(name.as_deref(), program.as_fd()));
+    match opened {
+        Ok(fd) => Ok(Link::new(Held::Fd(fd), hook)),
+        Err(source) => {
+            Err(AttachError::Refused { program: program.name().to_owned(), hook, source })
+        }
+    }
+}
+
+/// Does the kernel lack links of this kind (not: refuse this one)?
+pub(super) fn no_such_link(e: &SysError) -> bool {
+    matches!(e.errno(), libc::EINVAL | libc::ENOSYS | libc::EBADF)
+}
+
+/// The number by which `perf_event_open` knows a tracepoint.
+fn tracepoint_id(category: &str, name: &str) -> Result<u64, AttachError> {
+    let fail = |reachable, source| AttachError::NoTracepoint {
+        category: category.to_owned(),
+        name: name.to_owned(),
+        reachable,
+        source,
+    };
+    let plain = |part: &str| !part.is_empty() && !part.contains('/') && !part.starts_with('.');
+    if !plain(category) || !plain(name) {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "not a tracepoint's name");
+        return Err(fail(true, source));
+    }
+    let read = |root: &Path| {
+        let text = fs::read_to_string(root.join("events").join(category).join(name).join("id"))?;
+        text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a number"))
+    };
+    if let Some(root) = TRACEFS.iter().find(|root| Path::new(root).join("events").exists()) {
+        return read(Path::new(root)).map_err(|e| fail(true, e));
+    }
+    // Not mounted: a mount that nobody else sees, and that ends with its descriptor.
+    match sys::detached_mount(c"tracefs") {
+        Ok(mount) => {
+            let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+            read(&root).map_err(|e| fail(true, e))
+        }
+        Err(e) => Err(fail(false, e.source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_do_not_leave_tracefs() {
+        for (category, name) in [("..", "x"), ("a/b", "x"), ("sched", ""), ("sched", "../x")] {
+            let error = tracepoint_id(category, name).unwrap_err();
+            assert!(matches!(error, AttachError::NoTracepoint { reachable: true, .. }), "{error}");
+        }
+    }
+}

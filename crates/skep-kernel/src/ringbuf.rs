@@ -1,0 +1,134 @@
+//! Consumer of a BPF ring buffer.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use skep_abi::MapType;
+
+use crate::{
+    error::MapError,
+    map::Map,
+    sys::{self, Mapping, SysError},
+};
+
+/// The record is reserved and not submitted yet.
+const BUSY: u32 = 1 << 31;
+/// The program changed its mind.
+const DISCARDED: u32 = 1 << 30;
+/// Bytes of a record's header: length with the two bits above, and the kernel's own word.
+const HEADER: usize = 8;
+
+/// Takes records out of a ring buffer map, in the order in which programs reserved them.
+///
+/// What is lost is not visible here: a program whose reservation fails learns it from the helper,
+/// nobody else does. Programs that care count it in a map.
+#[derive(Debug)]
+pub struct RingConsumer {
+    map: Arc<Map>,
+    /// The page with our position.
+    consumer: Mapping,
+    /// The page with the kernel's position, then the data twice in a row, so that every record is
+    /// contiguous.
+    producer: Mapping,
+    page: usize,
+    size: u64,
+    record: Vec<u8>,
+    taken: u64,
+}
+
+impl RingConsumer {
+    /// Maps `map` and reads on from where its last consumer stopped.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when `map` is not a ring buffer; `EPERM` when it is frozen.
+    pub fn new(map: Arc<Map>) -> Result<Self, MapError> {
+        let fail = |source| MapError { map: map.name().to_owned(), source };
+        if map.def().map_type != MapType::RINGBUF {
+            let hint = "only ring buffers have records to consume";
+            return Err(fail(SysError::errno_of("mmap", libc::EINVAL, hint)));
+        }
+        let page = sys::page_bytes() as usize;
+        let size = map.def().max_entries;
+        let consumer = Mapping::new(map.as_fd(), 0, page, true).map_err(fail)?;
+        let len = page + 2 * size as usize;
+        let producer = Mapping::new(map.as_fd(), page, len, false).map_err(fail)?;
+        let size = u64::from(size);
+        Ok(Self { map, consumer, producer, page, size, record: Vec::new(), taken: 0 })
+    }
+
+    /// The map.
+    pub const fn map(&self) -> &Arc<Map> {
+        &self.map
+    }
+
+    /// The next record if there is one. A reserved record that is not submitted yet holds up all
+    /// after it.
+    #[expect(clippy::should_implement_trait, reason = "records are borrowed: a lending iterator")]
+    pub fn next(&mut self) -> Option<&[u8]> {
+        loop {
+            let at = self.consumer.load_u64(0);
+            let end = self.producer.load_u64(0);
+            if at >= end {
+                return None;
+            }
+            let offset = self.page + usize::try_from(at % self.size).ok()?;
+            let header = self.producer.load_u32(offset);
+            if header & BUSY != 0 {
+                return None;
+            }
+            let len = (header & !(BUSY | DISCARDED)) as usize;
+            // The kernel reserves no more than the ring holds; a length that says otherwise is not
+            // a record.
+            if offset + HEADER + len > self.producer.len() {
+                return None;
+            }
+            self.record.clear();
+            if header & DISCARDED == 0 {
+                self.producer.copy(offset + HEADER, len, &mut self.record);
+            }
+            let next = at + (len + HEADER).next_multiple_of(8) as u64;
+            self.consumer.store_u64(0, next);
+            if header & DISCARDED == 0 {
+                self.taken += 1;
+                return Some(&self.record);
+            }
+        }
+    }
+
+    /// The next record; waits for one up to `timeout`.
+    pub fn poll(&mut self, timeout: Duration) -> Option<&[u8]> {
+        if !self.has_next() {
+            // A failed wait (a signal) is an early end of the wait.
+            sys::wait_readable(&[self.map.as_fd()], timeout).ok();
+        }
+        self.next()
+    }
+
+    /// Is there something at our position that is not busy?
+    fn has_next(&self) -> bool {
+        let at = self.consumer.load_u64(0);
+        let offset = usize::try_from(at % self.size).map_or(0, |offset| self.page + offset);
+        at < self.producer.load_u64(0) && self.producer.load_u32(offset) & BUSY == 0
+    }
+
+    /// Records taken since this consumer was made.
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Bytes that programs have reserved and nobody has consumed.
+    pub fn pending_bytes(&self) -> u64 {
+        self.producer.load_u64(0).saturating_sub(self.consumer.load_u64(0))
+    }
+}
+
+impl AsFd for RingConsumer {
+    /// Readable when there are records: for `poll`, `epoll`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+}

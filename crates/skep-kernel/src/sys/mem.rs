@@ -1,0 +1,107 @@
+//! Memory shared with the kernel: ring buffers and perf buffers.
+//!
+//! The kernel writes while we read. Positions and record headers are read and written atomically;
+//! data is copied out, never borrowed.
+
+use std::{
+    os::fd::{AsRawFd as _, BorrowedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use super::SysError;
+
+/// A mapping of a descriptor's memory, unmapped on drop.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    at: NonNull<u8>,
+    len: usize,
+    writable: bool,
+}
+
+// SAFETY: the memory belongs to the mapping for its whole life; access is atomic or a copy of
+// bytes that the protocol of the buffer says are not being written.
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`; shared access only reads atomically or copies.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes from `offset` of what `fd` offers. `len` must not be 0.
+    pub(crate) fn new(
+        fd: BorrowedFd<'_>,
+        offset: usize,
+        len: usize,
+        writable: bool,
+    ) -> Result<Self, SysError> {
+        let prot = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        let too_far = |_| SysError::errno_of("mmap", libc::EOVERFLOW, "offset beyond 63 bits");
+        let offset = libc::off_t::try_from(offset).map_err(too_far)?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches none of our memory.
+        let at = unsafe {
+            libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_SHARED, fd.as_raw_fd(), offset)
+        };
+        if at == libc::MAP_FAILED {
+            return Err(SysError::last("mmap"));
+        }
+        let at = NonNull::new(at.cast()).expect("a mapping without a fixed address is never at 0");
+        Ok(Self { at, len, writable })
+    }
+
+    fn address(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(inside && offset.is_multiple_of(align), "access within the mapping, aligned");
+        // SAFETY: `offset` is within the mapping, checked above.
+        unsafe { self.at.as_ptr().add(offset) }
+    }
+
+    /// Reads a 64-bit position.
+    pub(crate) fn load_u64(&self, offset: usize) -> u64 {
+        let at = self.address(offset, 8, 8).cast::<u64>();
+        // SAFETY: 8 aligned bytes inside the mapping (`address`); a page's start is aligned to
+        // more than 8; the kernel writes them as one 64-bit word.
+        unsafe { AtomicU64::from_ptr(at) }.load(Ordering::Acquire)
+    }
+
+    /// Writes a 64-bit position.
+    pub(crate) fn store_u64(&self, offset: usize, value: u64) {
+        assert!(self.writable, "only writable mappings are stored to");
+        let at = self.address(offset, 8, 8).cast::<u64>();
+        // SAFETY: as for `load_u64`, and the mapping is writable.
+        unsafe { AtomicU64::from_ptr(at) }.store(value, Ordering::Release);
+    }
+
+    /// Reads a 32-bit word of a record header.
+    pub(crate) fn load_u32(&self, offset: usize) -> u32 {
+        let at = self.address(offset, 4, 4).cast::<u32>();
+        // SAFETY: 4 aligned bytes inside the mapping; the kernel writes them as one word.
+        unsafe { AtomicU32::from_ptr(at) }.load(Ordering::Acquire)
+    }
+
+    /// Appends `len` bytes to `to`.
+    pub(crate) fn copy(&self, offset: usize, len: usize, to: &mut Vec<u8>) {
+        let from = self.address(offset, len, 1);
+        to.reserve(len);
+        let end = to.len();
+        // SAFETY: `reserve` made room for `len` bytes behind the vector's end.
+        let room = unsafe { to.as_mut_ptr().add(end) };
+        // SAFETY: `from` has `len` bytes inside the mapping, `room` has `len` bytes of the
+        // vector's own memory; the two do not overlap. The kernel does not write records between
+        // their submission and the move of our position; if it did, the copy would hold some
+        // mixture of plain bytes.
+        unsafe { std::ptr::copy_nonoverlapping(from, room, len) };
+        // SAFETY: capacity was reserved, and the copy initialised those bytes.
+        unsafe { to.set_len(end + len) };
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and no reference into it outlives a method call.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+    }
+}

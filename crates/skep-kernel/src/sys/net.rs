@@ -1,0 +1,150 @@
+//! Sockets: packet sockets, programs on sockets, netlink messages.
+
+use std::{
+    ffi::CString,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    time::Duration,
+};
+
+use super::SysError;
+
+/// Attaches a socket filter.
+pub(crate) fn socket_attach(socket: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> Result<(), SysError> {
+    set_option(socket, libc::SO_ATTACH_BPF, prog.as_raw_fd(), "SO_ATTACH_BPF")
+}
+
+/// Removes the filter of a socket.
+pub(crate) fn socket_detach(socket: BorrowedFd<'_>) -> Result<(), SysError> {
+    set_option(socket, libc::SO_DETACH_FILTER, 0, "SO_DETACH_FILTER")
+}
+
+fn set_option(
+    socket: BorrowedFd<'_>,
+    option: libc::c_int,
+    value: libc::c_int,
+    command: &'static str,
+) -> Result<(), SysError> {
+    set(socket, libc::SOL_SOCKET, option, &value, command)
+}
+
+/// A C structure or number that a socket option takes.
+///
+/// # Safety
+///
+/// The type must be plain data without padding.
+unsafe trait OptionValue {}
+// SAFETY: a number.
+unsafe impl OptionValue for libc::c_int {}
+// SAFETY: two numbers of 64 bits on the targets of this crate.
+unsafe impl OptionValue for libc::timeval {}
+
+fn set<T: OptionValue>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &T,
+    command: &'static str,
+) -> Result<(), SysError> {
+    let len = libc::socklen_t::try_from(size_of::<T>()).expect("options are small");
+    // SAFETY: the kernel reads `len` bytes of `value`, which is its size.
+    let ret = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), len)
+    };
+    if ret < 0 { Err(SysError::last(command)) } else { Ok(()) }
+}
+
+fn socket(
+    domain: libc::c_int,
+    kind: libc::c_int,
+    protocol: libc::c_int,
+) -> Result<OwnedFd, SysError> {
+    // SAFETY: takes numbers only.
+    let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) };
+    if fd < 0 {
+        return Err(SysError::last("socket"));
+    }
+    // SAFETY: the call succeeded, so this descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A raw packet socket bound to an interface of the current network namespace.
+pub(crate) fn packet_socket(ifindex: u32) -> Result<OwnedFd, SysError> {
+    /// `ETH_P_ALL`.
+    const ALL: u16 = 3;
+    let family = u16::try_from(libc::AF_PACKET).expect("address families are small");
+    // Protocol 0 receives nothing until `bind` names the interface: no frame of another one.
+    let packet = socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+    let mut address = libc::sockaddr_ll {
+        sll_family: family,
+        sll_protocol: ALL.to_be(),
+        sll_ifindex: ifindex.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let len = libc::socklen_t::try_from(size_of_val(&address)).expect("20 bytes");
+    // SAFETY: the kernel reads `len` bytes of `address`, which is its size.
+    let ret =
+        unsafe { libc::bind(packet.as_raw_fd(), std::ptr::from_mut(&mut address).cast(), len) };
+    if ret < 0 { Err(SysError::last("bind")) } else { Ok(packet) }
+}
+
+/// Sends one frame or message.
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), SysError> {
+    // SAFETY: the kernel reads `len` bytes of `bytes`.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+    if sent < 0 { Err(SysError::last("send")) } else { Ok(()) }
+}
+
+/// Receives one frame or message into `buffer`: its length, which is larger than the buffer's
+/// when it did not fit; `None` when there is none.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    flags: libc::c_int,
+) -> Result<Option<usize>, SysError> {
+    // SAFETY: the kernel writes at most `len` bytes of `buffer`.
+    let got = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            flags | libc::MSG_TRUNC,
+        )
+    };
+    if let Ok(len) = usize::try_from(got) {
+        return Ok(Some(len));
+    }
+    let error = SysError::last("recv");
+    match error.errno() {
+        libc::EAGAIN | libc::EINTR => Ok(None),
+        _ => Err(error),
+    }
+}
+
+/// A routing netlink socket of the current network namespace, whose answers come within a second.
+pub(crate) fn netlink_socket() -> Result<OwnedFd, SysError> {
+    let netlink = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
+    let patience = Duration::from_secs(1);
+    let time = libc::timeval {
+        tv_sec: libc::time_t::try_from(patience.as_secs()).unwrap_or(1),
+        tv_usec: 0,
+    };
+    set(netlink.as_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, &time, "SO_RCVTIMEO")?;
+    // Errors in words, where the kernel has them.
+    let on: libc::c_int = 1;
+    set(netlink.as_fd(), libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, &on, "NETLINK_EXT_ACK").ok();
+    Ok(netlink)
+}
+
+/// Index of a network interface of the current namespace.
+pub(crate) fn interface_index(name: &str) -> Result<u32, SysError> {
+    let unusable = |_| SysError::errno_of("if_nametoindex", libc::EINVAL, "the name has a NUL");
+    let name = CString::new(name).map_err(unusable)?;
+    // SAFETY: reads a NUL-terminated string that lives past the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(SysError::last("if_nametoindex")),
+        index => Ok(index),
+    }
+}
