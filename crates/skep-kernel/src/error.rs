@@ -111,6 +111,18 @@ pub enum LoadError {
     },
 }
 
+/// An object could not be resolved for the running kernel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HereError {
+    /// The kernel's description of itself could not be read.
+    #[error("cannot read the running kernel's description")]
+    Target(#[from] TargetError),
+    /// The object does not fit this kernel.
+    #[error("cannot resolve the object for the running kernel")]
+    Resolve(#[from] skep_object::resolve::ResolveError),
+}
+
 /// The running kernel's description of itself could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -19,7 +19,7 @@ mod sys;
 pub mod target;
 
 pub use btf::{Btf, SectionLayout};
-pub use error::{LoadError, MapError, TargetError, VerifierLog};
+pub use error::{HereError, LoadError, MapError, TargetError, VerifierLog};
 pub use link::{AttachError, Link, Target, attach};
 pub use map::{Keys, Map, MapBtf};
 pub use object::{LoadOptions, Object};

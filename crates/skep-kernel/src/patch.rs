@@ -64,6 +64,12 @@ pub(crate) fn fill(insns: &mut [Slot], at: Pc, what: Fill) -> Result<(), PatchEr
     }
 }
 
+/// Which extern a helper number of [`Fill::MissingKfunc`] stands for.
+pub(crate) fn missing_kfunc(helper: u32) -> Option<usize> {
+    let index = helper.checked_sub(MISSING_KFUNC_BASE)?;
+    (index <= 0xffff).then_some(index as usize)
+}
+
 fn halves(number: u64) -> (i32, i32) {
     let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
     (i32::from_le_bytes([a, b, c, d]), i32::from_le_bytes([e, f, g, h]))
@@ -147,5 +153,7 @@ mod tests {
         assert_eq!((insns[0].src, insns[0].off, insns[0].imm), (2, 0, 300));
         fill(&mut insns, Pc(0), Fill::MissingKfunc(4)).unwrap();
         assert_eq!((insns[0].src, insns[0].imm), (0, 2_002_000_004));
+        assert_eq!(missing_kfunc(2_002_000_004), Some(4));
+        assert_eq!(missing_kfunc(195_896_080), None);
     }
 }

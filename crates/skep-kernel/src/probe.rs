@@ -108,6 +108,22 @@ fn refusal_is_proof(prog_type: ProgType) -> bool {
     )
 }
 
+/// Do perf events carry a cookie that programs can read (Linux 5.15)?
+pub fn bpf_cookie() -> Support {
+    static CACHE: OnceLock<Support> = OnceLock::new();
+    let probe = || {
+        let [_, exit] = RETURN_0;
+        let get_attach_cookie = Slot { code: 0x85, imm: 174, ..Slot::default() };
+        let insns = [get_attach_cookie, exit];
+        match Program::load(&ProgramLoad::new("probe", ProgType::TRACEPOINT, &insns)) {
+            Ok(_) => Support::Yes,
+            Err(LoadError::Rejected { .. }) => Support::No("no bpf_get_attach_cookie".into()),
+            Err(e) => of_load_error(&e),
+        }
+    };
+    CACHE.get_or_init(probe).clone()
+}
+
 /// Can maps of this type be made?
 pub fn map_type(map_type: MapType) -> Support {
     static CACHE: Mutex<Option<HashMap<MapType, Support>>> = Mutex::new(None);

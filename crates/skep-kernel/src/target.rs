@@ -9,8 +9,16 @@ use std::{
 };
 
 use skep_btf::Btf;
+use skep_object::{
+    ObjectSpec,
+    resolve::{self, CoreResult, Resolved, Symbols, Target},
+    spec::ExternKind,
+};
 
-use crate::{error::TargetError, sys};
+use crate::{
+    error::{HereError, TargetError},
+    sys,
+};
 
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 const KALLSYMS: &str = "/proc/kallsyms";
@@ -72,6 +80,57 @@ fn parse_kconfig(text: &str) -> BTreeMap<String, String> {
         name.starts_with("CONFIG_").then(|| (name.to_owned(), value.to_owned()))
     };
     text.lines().filter_map(option).collect()
+}
+
+/// Resolves an object for the running kernel, reading only what the object asks about.
+///
+/// # Errors
+///
+/// When the object cannot be resolved for this kernel, or the kernel's description cannot be read.
+pub fn resolve(spec: ObjectSpec) -> Result<Resolved, HereError> {
+    let relocated = spec.programs.iter().any(|program| !program.core_relos.is_empty());
+    let btf = if relocated { vmlinux_btf().ok() } else { None };
+    let configured = spec.externs.iter().any(|e| matches!(e.kind, ExternKind::Kconfig { .. }));
+    let wants = |name| spec.externs.iter().any(|e| e.name == name);
+    let config = if configured { kconfig().ok() } else { None };
+    let target = Target {
+        btf: btf.as_ref(),
+        modules: &[],
+        kernel_version: kernel_version(),
+        kconfig: config.as_ref(),
+        has_bpf_cookie: wants("LINUX_HAS_BPF_COOKIE") && crate::probe::bpf_cookie().is_yes(),
+        has_syscall_wrapper: wants("LINUX_HAS_SYSCALL_WRAPPER") && has_syscall_wrapper()?,
+        symbols: Symbols::Engine,
+    };
+    let modules = match &btf {
+        Some(kernel) => module_btfs(kernel),
+        None => Vec::new(),
+    };
+    if modules.is_empty() {
+        return Ok(resolve::resolve(spec, &target)?);
+    }
+    // The kernel's own types win; modules are asked about what it does not have.
+    let resolved = resolve::resolve(spec.clone(), &target)?;
+    if !resolved.core().iter().any(|o| matches!(o.result, CoreResult::Poisoned { .. })) {
+        return Ok(resolved);
+    }
+    Ok(resolve::resolve(spec, &Target { modules: &modules, ..target })?)
+}
+
+/// Types of the loaded modules; those that cannot be read are left out.
+fn module_btfs(kernel: &Btf) -> Vec<Btf> {
+    let Ok(entries) = fs::read_dir("/sys/kernel/btf") else { return Vec::new() };
+    let modules = entries.flatten().filter(|entry| entry.file_name() != "vmlinux");
+    modules
+        .filter_map(|entry| Btf::parse_split(&fs::read(entry.path()).ok()?, kernel).ok())
+        .collect()
+}
+
+/// Do system calls get their arguments in a `struct pt_regs *`? Their functions are then named
+/// for the architecture.
+fn has_syscall_wrapper() -> Result<bool, TargetError> {
+    let names = ["__x64_sys_bpf", "__arm64_sys_bpf", "__s390x_sys_bpf", "__riscv_sys_bpf"];
+    Ok(!kernel_symbols(&names)?.is_empty())
 }
 
 /// `LINUX_VERSION_CODE` of the running kernel: `major << 16 | minor << 8 | patch`, the patch level

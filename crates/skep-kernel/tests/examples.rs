@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use skep_kernel::{LoadOptions, Object, probe};
+use skep_kernel::{LoadOptions, Object, probe, target};
 use skep_object::ObjectSpec;
 use skep_testing::{repository, require_kernel};
 
@@ -30,4 +30,11 @@ fn every_example_without_co_re_loads() {
         let object = load(name);
         assert!(!object.programs().is_empty(), "{name}");
     }
+}
+
+#[test]
+fn execsnoop_resolves_and_loads() {
+    require_kernel!(probe::can_load().into_result());
+    require_kernel!(target::vmlinux_btf().map(drop).map_err(|e| e.to_string()));
+    assert!(!load("execsnoop.bpf.o").programs().is_empty());
 }

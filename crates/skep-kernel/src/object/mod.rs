@@ -7,7 +7,7 @@ mod programs;
 use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use skep_btf::TypeId;
-use skep_object::{ObjectSpec, spec::ProgramSpec};
+use skep_object::{ObjectSpec, Resolved, spec::ProgramSpec};
 
 use crate::{btf::Btf, error::LoadError, map::Map, program::Program};
 
@@ -41,6 +41,15 @@ pub struct Object {
 }
 
 impl Object {
+    /// Makes the maps and loads the programs of a resolved object ([`crate::target::resolve`]).
+    ///
+    /// # Errors
+    ///
+    /// The first thing that could not be made or loaded; everything made so far is closed again.
+    pub fn load(resolved: &Resolved, options: &LoadOptions) -> Result<Self, LoadError> {
+        Self::load_spec(resolved.spec(), options)
+    }
+
     /// Makes the maps and loads the programs of an object that needs no resolving, or is resolved:
     /// CO-RE relocations and `__kconfig` externs that are still open stay as the compiler left
     /// them.

@@ -7,6 +7,7 @@ use std::{
 
 use skep_abi::{ProgType, section};
 use skep_btf::KindTag;
+use skep_isa::Pc;
 use skep_object::{
     ObjectSpec,
     spec::{ProgramSpec, RelocTarget},
@@ -97,7 +98,26 @@ impl Job<'_> {
                 return Ok(loaded);
             }
         }
-        Err(first)
+        Err(self.explained(first))
+    }
+
+    /// The verifier sees a call of an absurd helper where something was missing; the object knows
+    /// what it was.
+    fn explained(&self, mut error: LoadError) -> LoadError {
+        let LoadError::Rejected { summary, log, .. } = &mut error else { return error };
+        let Some((at, number)) = unknown_call(&log.text) else { return error };
+        let poison = self.program.poisoned.iter().find(|poison| poison.at == at);
+        if let Some(poison) = poison {
+            *summary = format!("{at} is reached, and {}", poison.reason);
+        } else if let Some(symbol) =
+            patch::missing_kfunc(number).and_then(|i| self.spec.externs.get(i))
+        {
+            *summary = format!(
+                "{at} calls '{}', which this kernel does not have, and is reached",
+                symbol.name
+            );
+        }
+        error
     }
 
     /// Some sections name an attach type that older kernels do not know and do not need.
@@ -163,6 +183,15 @@ impl Job<'_> {
     }
 }
 
+/// The last call of an unknown helper in a log, `7: (85) call unknown#195896080`.
+fn unknown_call(log: &str) -> Option<(Pc, u32)> {
+    log.lines().rev().find_map(|line| {
+        let (pc, rest) = line.split_once(": (85) call unknown#")?;
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some((Pc(pc.trim().parse().ok()?), digits.parse().ok()?))
+    })
+}
+
 /// How the kernel's BTF names the attach targets of a section: kind, prefix, and what it is.
 fn attach_target(section: &str) -> (KindTag, &'static str, &'static str) {
     /// First section that fits by its beginning.
@@ -180,6 +209,13 @@ fn attach_target(section: &str) -> (KindTag, &'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unknown_calls_are_found_in_logs() {
+        let log = "0: R1=ctx\n3: (b7) r0 = 1\n7: (85) call unknown#195896080\ninvalid func\n";
+        assert_eq!(unknown_call(log), Some((Pc(7), 195_896_080)));
+        assert_eq!(unknown_call("invalid func unknown#195896080"), None);
+    }
 
     #[test]
     fn attach_targets_have_their_prefixes() {
