@@ -51,6 +51,8 @@ mod flag {
     pub(super) const NOEXIST: u64 = 1;
     /// `BPF_EXIST`.
     pub(super) const EXIST: u64 = 2;
+    /// `BPF_F_LOCK`.
+    pub(super) const LOCK: u64 = 4;
 }
 
 /// A piece of memory that a program may access.
@@ -107,7 +109,7 @@ impl Kind {
         use MapType as T;
         Ok(match def.map_type {
             T::ARRAY | T::PERCPU_ARRAY => Self::Array(Array::new(def, ncpus)?),
-            T::HASH | T::PERCPU_HASH | T::LRU_HASH | T::LRU_PERCPU_HASH | T::DEVMAP_HASH => {
+            T::HASH | T::PERCPU_HASH | T::LRU_HASH | T::LRU_PERCPU_HASH => {
                 Self::Hash(Hash::new(def, ncpus)?)
             }
             T::LPM_TRIE => Self::Lpm(Lpm::new(def)?),
@@ -117,7 +119,9 @@ impl Kind {
             T::PERF_EVENT_ARRAY => Self::Perf(Perf::new(def.max_entries, ncpus)),
             T::PROG_ARRAY => Self::Programs(ProgArray::new(def.max_entries)),
             T::ARRAY_OF_MAPS | T::HASH_OF_MAPS => Self::Maps(MapInMap::new(def, inner)?),
-            T::DEVMAP | T::CPUMAP | T::XSKMAP => Self::Redirect(Redirect::new(def)?),
+            T::DEVMAP | T::DEVMAP_HASH | T::CPUMAP | T::XSKMAP => {
+                Self::Redirect(Redirect::new(def)?)
+            }
             map_type => return Err(MapError::NotInEngine { map_type }),
         })
     }

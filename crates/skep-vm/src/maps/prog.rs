@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use skep_abi::{MapFlags, MapType};
+use skep_abi::MapFlags;
 
 use super::{Kind, Map, MapError, Span, hash::Values, index};
 
@@ -28,7 +28,10 @@ impl Map {
                 self.check_key(key).ok()?;
                 m.lookup_ptr(key)
             }
-            Kind::Redirect(m) => m.lookup_ptr(index(key).ok()?),
+            Kind::Redirect(m) => {
+                self.check_key(key).ok()?;
+                m.lookup_ptr(key)
+            }
             _ => None,
         }
     }
@@ -73,11 +76,15 @@ impl Map {
             Kind::Lpm(m) => m.delete(key),
             Kind::Maps(m) => m.delete(key),
             Kind::Programs(m) => m.delete(index(key)?),
-            Kind::Redirect(m) => m.delete(index(key)?),
+            Kind::Redirect(m) => m.delete(key),
             Kind::Array(_) | Kind::Queue(_) => Err(self.unsupported("deletion", libc::EINVAL)),
             Kind::Bloom(_) => Err(self.unsupported("deletion", libc::EOPNOTSUPP)),
             Kind::Ring(_) => Err(self.unsupported("deletion", super::ENOTSUPP)),
-            Kind::Perf(_) => Err(MapError::NoEntry),
+            Kind::Perf(_) => {
+                let (index, max_entries) = (index(key)?, self.def.max_entries);
+                let past_end = MapError::Index { index, max_entries };
+                Err(if index < max_entries { MapError::NoEntry } else { past_end })
+            }
         }
     }
 
@@ -139,9 +146,7 @@ impl Map {
     ) -> Result<u64, MapError> {
         match &self.kind {
             Kind::Array(m) => Ok(m.for_each(cpu as usize, call)),
-            Kind::Hash(m) if self.def.map_type != MapType::DEVMAP_HASH => {
-                Ok(m.for_each(cpu as usize, call))
-            }
+            Kind::Hash(m) => Ok(m.for_each(cpu as usize, call)),
             _ => Err(self.unsupported("for_each", libc::EINVAL)),
         }
     }

@@ -52,6 +52,10 @@ impl ProgArray {
         slots.get(&index)?.upgrade()?.downcast().ok()
     }
 
+    pub(super) fn has(&self, index: u32) -> bool {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).contains_key(&index)
+    }
+
     pub(super) fn delete(&self, index: u32) -> Result<(), MapError> {
         self.check(index)?;
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);

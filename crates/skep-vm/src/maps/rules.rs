@@ -13,7 +13,7 @@ const HASH_HEADER: u64 = 48;
 /// Bytes of the longest prefix an LPM trie stores.
 const LPM_DATA_MAX: u64 = 256;
 /// Bytes of the kernel's trie node without data.
-const LPM_NODE: u64 = 40;
+const LPM_NODE: u64 = 24;
 /// `BPF_F_ZERO_SEED`.
 const ZERO_SEED: u32 = 1 << 6;
 /// `BPF_F_PRESERVE_ELEMS`.

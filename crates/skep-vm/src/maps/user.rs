@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use skep_abi::{MapFlags, MapType, UpdateMode};
+use skep_abi::{MapFlags, UpdateMode};
 
-use super::{ENOTSUPP, Kind, Map, MapError, array::next_index, hash::Values, index, storage};
+use super::{
+    ENOTSUPP, Kind, Map, MapError, Redirect, array::next_index, flag, hash::Values, index, storage,
+};
 
 impl Map {
     /// Bytes of a value as user space sees it: of all CPUs together for per-CPU maps.
@@ -29,12 +31,13 @@ impl Map {
             Kind::Lpm(m) => m.lookup(key, out),
             Kind::Queue(m) => m.peek(out),
             Kind::Bloom(m) => m.peek(out),
-            Kind::Redirect(m) => m.lookup(index(key)?, out),
+            Kind::Redirect(m) => m.lookup(key, out),
             Kind::Maps(m) => {
                 let inner = m.lookup(key).ok_or(MapError::NoEntry)?;
                 out.copy_from_slice(&inner.id.to_ne_bytes());
                 Ok(())
             }
+            Kind::Programs(m) if !m.has(index(key)?) => Err(MapError::NoEntry),
             Kind::Ring(_) | Kind::Perf(_) | Kind::Programs(_) => {
                 Err(self.unsupported("values to look up", ENOTSUPP))
             }
@@ -69,6 +72,9 @@ impl Map {
     /// As [`Map::update`], and [`MapError::Flags`].
     pub fn update_flags(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
         self.user_may_write()?;
+        if flags & flag::LOCK != 0 {
+            return Err(MapError::Flags { flags }); // no value here has a spin lock
+        }
         self.check_key(key)?;
         self.check_value(value.len())?;
         match &self.kind {
@@ -77,7 +83,7 @@ impl Map {
             Kind::Lpm(m) => m.update(key, value, flags),
             Kind::Queue(m) => m.push(value, flags),
             Kind::Bloom(m) => m.push(value, flags),
-            Kind::Redirect(m) => m.update(index(key)?, value, flags),
+            Kind::Redirect(m) => m.update(key, value, flags),
             Kind::Ring(_) => Err(self.unsupported("values to update", ENOTSUPP)),
             Kind::Perf(_) | Kind::Programs(_) | Kind::Maps(_) => {
                 Err(self.unsupported("values made of bytes", libc::EINVAL))
@@ -107,7 +113,7 @@ impl Map {
         key.map_or(Ok(()), |k| self.check_key(k))?;
         self.check_key(out)?;
         match &self.kind {
-            Kind::Hash(m) => m.next_key(key, out),
+            Kind::Hash(m) | Kind::Redirect(Redirect::Hash(m)) => m.next_key(key, out),
             Kind::Lpm(m) => m.next_key(key, out),
             Kind::Maps(m) => m.next_key(key, out),
             Kind::Array(_) | Kind::Perf(_) | Kind::Programs(_) | Kind::Redirect(_) => {
@@ -153,9 +159,7 @@ impl Map {
         self.check_value(out.len())?;
         match &self.kind {
             Kind::Queue(m) => m.pop(out),
-            Kind::Hash(m) if self.def.map_type != MapType::DEVMAP_HASH => {
-                m.lookup_and_delete(key, out)
-            }
+            Kind::Hash(m) => m.lookup_and_delete(key, out),
             _ => Err(self.unsupported("lookup_and_delete", ENOTSUPP)),
         }
     }
