@@ -18,7 +18,7 @@ pub enum SlotError {
         code: u8,
     },
     /// A field that selects the operation, or is reserved, has another value.
-    #[error("opcode {code:#04x}: {field} is {found}, expected {}", AnyOf(expected))]
+    #[error("opcode {code:#04x}: {field} is {}", FoundExpected(*found, expected))]
     Field {
         /// Opcode byte.
         code: u8,
@@ -52,19 +52,25 @@ pub enum SlotError {
     },
 }
 
-/// A list of values for a sentence: `0, 1 or 8`.
-struct AnyOf<'a>(&'a [i32]);
+/// `3, expected 0, 1 or 8`; in hexadecimal where the values are bit patterns.
+struct FoundExpected<'a>(i32, &'a [i32]);
 
-impl fmt::Display for AnyOf<'_> {
+impl fmt::Display for FoundExpected<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let last = self.0.len().saturating_sub(1);
-        for (i, value) in self.0.iter().enumerate() {
+        let hex = self.1.iter().any(|value| *value > 64);
+        let number = |f: &mut fmt::Formatter<'_>, value: i32| {
+            if hex { write!(f, "{value:#x}") } else { write!(f, "{value}") }
+        };
+        number(f, self.0)?;
+        f.write_str(", expected ")?;
+        let last = self.1.len().saturating_sub(1);
+        for (i, value) in self.1.iter().enumerate() {
             match i {
                 0 => {}
                 _ if i == last => f.write_str(" or ")?,
                 _ => f.write_str(", ")?,
             }
-            if *value > 64 { write!(f, "{value:#x}")? } else { write!(f, "{value}")? }
+            number(f, *value)?;
         }
         Ok(())
     }

@@ -3,7 +3,14 @@
 //! Plain functions, so that the same body runs under a fuzzer for hours and under `cargo test` for
 //! a moment.
 
-use crate::{Slot, asm, conformance::Case, decode, disasm::Listing, encode, slots_from_bytes};
+use crate::{
+    Slot, asm,
+    cbpf::{self, ConvertError, Filter, Packet, Raw},
+    conformance::Case,
+    decode,
+    disasm::Listing,
+    encode, slots_from_bytes,
+};
 
 /// Any bytes decode or are refused; what decodes encodes to the same bytes; and whatever the bytes
 /// are, every form of listing assembles to them again.
@@ -38,6 +45,34 @@ pub fn assemble_text(text: &str) {
     }
     // Only that it returns is asked here; what it returns is tested beside it.
     drop(Case::parse(text));
+}
+
+/// Any bytes are refused as a classic filter, or printed, run and converted. Each 8 bytes are
+/// an instruction; the bytes also serve as the packet.
+///
+/// # Panics
+///
+/// When the conversion fails for another reason than an extension that has no counterpart.
+pub fn classic(data: &[u8]) {
+    let (chunks, rest) = data.as_chunks::<8>();
+    let program: Vec<Raw> = chunks
+        .iter()
+        .map(|[c0, c1, jt, jf, k0, k1, k2, k3]| Raw {
+            code: u16::from_le_bytes([*c0, *c1]),
+            jt: *jt,
+            jf: *jf,
+            k: u32::from_le_bytes([*k0, *k1, *k2, *k3]),
+        })
+        .collect();
+    drop(cbpf::listing(&program).to_string());
+    let Ok(filter) = Filter::new(&program) else { return };
+    for packet in [rest, data] {
+        filter.run(&Packet::new(packet));
+    }
+    match filter.to_ebpf() {
+        Ok(slots) => assert!(decode(&slots).is_ok()),
+        Err(error) => assert!(matches!(error, ConvertError::Extension { .. }), "{error}"),
+    }
 }
 
 #[cfg(test)]

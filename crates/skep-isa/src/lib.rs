@@ -3,6 +3,7 @@
 
 pub mod asm;
 mod builder;
+pub mod cbpf;
 mod codec;
 pub mod conformance;
 pub mod disasm;

@@ -27,6 +27,8 @@ macro_rules! rows {
     };
 }
 
+pub(crate) use rows;
+
 /// What the table says of an ALU operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AluRow {

@@ -136,7 +136,10 @@ fn decode_table() {
         ([0x8d, 0, 0, 0, 2, 0, 0, 0], Err("opcode 0x8d: immediate is 2, expected 0")),
         ([0x37, 0, 2, 0, 1, 0, 0, 0], Err("opcode 0x37: offset is 2, expected 0 or 1")),
         ([0xbc, 0, 32, 0, 0, 0, 0, 0], Err("opcode 0xbc: offset is 32, expected 0, 8 or 16")),
-        ([0xcb, 0, 0, 0, 0, 0, 0, 0], Err("opcode 0xcb: immediate is 0, expected 0x100 or 0x110")),
+        (
+            [0xcb, 0, 0, 0, 0, 0, 0, 0],
+            Err("opcode 0xcb: immediate is 0x0, expected 0x100 or 0x110"),
+        ),
         ([0x95, 0x10, 0, 0, 0, 0, 0, 0], Err("opcode 0x95: source is 1, expected 0")),
         (
             [0x07, 0x0b, 0, 0, 0, 0, 0, 0],
