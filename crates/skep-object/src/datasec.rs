@@ -4,7 +4,7 @@
 //! the loader takes the size from the section and the offsets of global variables from their
 //! symbols. Linked objects have them filled in already.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use skep_btf::{Btf, Builder, Kind, KindTag, Linkage, SecVar, TypeId};
 
@@ -89,10 +89,9 @@ impl Layout {
         // The verifier checks global functions alone, without what their callers know; a hidden
         // one is not meant to be called from elsewhere.
         let hidden = elf.symbols.iter().filter(|s| s.kind == SymbolKind::Func && s.hidden);
-        for symbol in hidden {
-            for id in btf.find(KindTag::Func, symbol.name) {
-                types.set_linkage(id, Linkage::STATIC);
-            }
+        let hidden: HashSet<&str> = hidden.map(|s| s.name).collect();
+        for id in hidden.into_iter().flat_map(|name| btf.find(KindTag::Func, name)) {
+            types.set_linkage(id, Linkage::STATIC);
         }
         types.finish().map_err(ObjectError::Btf)
     }

@@ -3,6 +3,8 @@
 //! Not here: what any of them means for BPF. The structures and constants are those of the
 //! `object` crate; the checks are our own because its errors do not say where.
 
+use std::collections::HashMap;
+
 use object::elf;
 use object::endian::LittleEndian as LE;
 use object::pod;
@@ -24,6 +26,8 @@ pub(crate) struct Elf<'d> {
     pub(crate) sections: Vec<Section<'d>>,
     /// All symbols, index 0 included.
     pub(crate) symbols: Vec<Symbol<'d>>,
+    /// First section of each name.
+    by_name: HashMap<&'d str, usize>,
 }
 
 /// A section.
@@ -130,12 +134,16 @@ impl<'d> Elf<'d> {
         let header = header(file)?;
         let sections = sections(file, header)?;
         let symbols = symbols(&sections)?;
-        Ok(Self { sections, symbols })
+        let mut by_name = HashMap::new();
+        for section in sections.iter().filter(|s| s.kind != SHT_NULL) {
+            by_name.entry(section.name).or_insert(section.index);
+        }
+        Ok(Self { sections, symbols, by_name })
     }
 
-    /// The only section of this name.
+    /// The first section of this name.
     pub(crate) fn section_named(&self, name: &str) -> Option<&Section<'d>> {
-        self.sections.iter().find(|s| s.name == name && s.kind != SHT_NULL)
+        self.sections.get(*self.by_name.get(name)?)
     }
 
     /// Relocations of the section with index `target`, in file order.

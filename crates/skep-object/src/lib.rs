@@ -10,6 +10,7 @@ mod elf;
 mod error;
 mod externs;
 mod functions;
+pub mod fuzz;
 mod info;
 mod maps;
 mod needs;

@@ -31,6 +31,7 @@ struct {
 	__uint(key_size, 4);
 	__uint(value_size, 24);
 	__uint(numa_node, 0);
+	__uint(map_flags, BPF_F_NUMA_NODE | BPF_F_MMAPABLE);
 } sized SEC(".maps");
 
 struct {

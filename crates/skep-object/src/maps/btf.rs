@@ -110,10 +110,8 @@ impl Fields {
                 "type" => self.def.map_type = MapType(uint(btf, &member)?),
                 "max_entries" => self.def.max_entries = uint(btf, &member)?,
                 "map_flags" => self.def.flags = MapFlags(uint(btf, &member)?),
-                "numa_node" => {
-                    self.def.numa_node = uint(btf, &member)?;
-                    self.def.flags = self.def.flags.with(MapFlags::NUMA_NODE);
-                }
+                // As libbpf does: without `BPF_F_NUMA_NODE` in the flags the kernel ignores it.
+                "numa_node" => self.def.numa_node = uint(btf, &member)?,
                 "key_size" => set_size("key", &mut self.def.key_size, uint(btf, &member)?)?,
                 "value_size" => set_size("value", &mut self.def.value_size, uint(btf, &member)?)?,
                 "key" => {
