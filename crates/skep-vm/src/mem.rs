@@ -100,12 +100,6 @@ impl Area {
         unsafe { copy_in(self.addr() + off as u64, bytes) };
         true
     }
-
-    /// The bytes, while nothing else can reach them.
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: `self` owns `len` initialised bytes, and `&mut self` excludes other accesses.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
-    }
 }
 
 impl Drop for Area {
@@ -423,6 +417,15 @@ impl Space {
         let inside = usize::try_from(span.start).is_ok_and(|at| map.addr_range().contains(&at));
         if inside && !self.hot.contains(&span) {
             self.push_hot(span);
+        }
+    }
+
+    /// Drops what is remembered of the memory at `addr`, which the program gave back.
+    pub(crate) fn forget(&mut self, addr: u64) {
+        for span in &mut self.hot {
+            if span.contains(addr, 1) {
+                *span = Span::default();
+            }
         }
     }
 

@@ -226,7 +226,7 @@ impl Maps {
             Some(Ok(position)) => Ok(*position),
             Some(Err(source)) => {
                 let map = spec.maps.get(index).map_or_else(String::new, |m| m.name.clone());
-                Err(LoadError::Map { map, source: source.clone() })
+                Err(LoadError::Map { map, source: *source })
             }
             None => Err(dangling()),
         };

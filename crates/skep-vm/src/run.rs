@@ -113,6 +113,8 @@ pub(crate) struct Run<'a> {
     pub(crate) loops: u32,
     tail_calls: u32,
     pub(crate) effects: Effects,
+    /// Ring-buffer records reserved and not yet submitted: the ring and the record's address.
+    pub(crate) reserved: Vec<(Arc<Map>, usize)>,
 }
 
 impl<'a> Run<'a> {
@@ -132,6 +134,7 @@ impl<'a> Run<'a> {
             loops: MAX_LOOPS,
             tail_calls: 0,
             effects: Effects::default(),
+            reserved: Vec::new(),
         };
         run.packet_changed();
         run
@@ -141,8 +144,13 @@ impl<'a> Run<'a> {
     pub(crate) fn start(mut self, program: &Program) -> Result<RunOutput, RunError> {
         self.space.use_maps(program.maps());
         let args = [self.entry, self.ctx.second_argument(), 0, 0, 0];
-        let retval = self.enter(program, 0, args)?;
-        Ok(RunOutput { retval, effects: self.effects })
+        let result = self.enter(program, 0, args);
+        // A record left behind would hold up its ring for ever.
+        for (map, record) in self.reserved.drain(..) {
+            let discarded = map.ring_discard(record, 0);
+            debug_assert!(discarded.is_ok(), "the record was reserved by this run");
+        }
+        Ok(RunOutput { retval: result?, effects: self.effects })
     }
 
     /// Grants the packet anew after a helper moved one of its ends.

@@ -114,6 +114,16 @@ impl Packet {
         true
     }
 
+    /// Moves the first byte; metadata moves along. The caller checked that both stay inside.
+    pub(crate) fn move_start(&mut self, data: usize) {
+        let mut meta = vec![0; self.data - self.meta];
+        let to = data - meta.len();
+        let moved = self.area.read(self.meta, &mut meta) && self.area.write(to, &meta);
+        debug_assert!(moved, "metadata lies in the area before and after");
+        self.meta = to;
+        self.data = data;
+    }
+
     /// Other bytes in place of the packet; metadata is dropped.
     pub(crate) fn replace(&mut self, bytes: &[u8]) {
         // A new area, so that addresses from before are not valid by accident.

@@ -4,7 +4,15 @@
 //! against it before a helper's body runs, so that bodies are short. A body still reaches memory
 //! through the checked functions of [`Run`] only.
 
+mod csum;
+mod flow;
 mod map;
+mod packet;
+mod print;
+mod probe;
+mod ring;
+mod skb;
+mod text;
 mod time;
 
 use std::sync::{Arc, LazyLock};
@@ -59,7 +67,18 @@ impl Call<'_> {
 }
 
 /// Every helper with a body: number and function.
-const BODIES: &[&[(i32, Body)]] = &[map::BODIES, time::BODIES];
+const BODIES: &[&[(i32, Body)]] = &[
+    csum::BODIES,
+    flow::BODIES,
+    map::BODIES,
+    packet::BODIES,
+    print::BODIES,
+    probe::BODIES,
+    ring::BODIES,
+    skb::BODIES,
+    text::BODIES,
+    time::BODIES,
+];
 
 static HELPERS: LazyLock<Vec<Option<Helper>>> = LazyLock::new(|| {
     let mut all: Vec<Option<Helper>> = Vec::new();
