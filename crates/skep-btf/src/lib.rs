@@ -21,6 +21,7 @@ mod btf;
 mod build;
 pub mod c;
 pub mod core;
+pub mod dump;
 mod error;
 pub mod ext;
 mod index;

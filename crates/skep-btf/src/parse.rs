@@ -138,22 +138,37 @@ fn text(bytes: &[u8], at: u64, split: bool) -> Result<(Box<str>, Option<Box<[u8]
     Ok((text.into_boxed_str(), Some(bytes.into())))
 }
 
+/// Is some string longer than a name may be? Looks at few bytes: from each string end as far ahead
+/// as a name may reach, then back to the nearest end.
+fn has_long_string(strings: &[u8]) -> bool {
+    let mut rest = strings;
+    while rest.len() > MAX_NAME {
+        let (window, _) = rest.split_at_checked(MAX_NAME + 1).unwrap_or((rest, &[]));
+        match window.iter().rposition(|&b| b == 0) {
+            Some(end) => rest = rest.get(end + 1..).unwrap_or_default(),
+            None => return true,
+        }
+    }
+    false
+}
+
 /// One pass over the words of the type section.
 struct Scan<'a> {
     inner: &'a Inner,
     /// Where the type section starts in the file, for errors.
     types_at: u64,
-    /// Some string is longer than a name may be, so each name has to be measured.
-    long_strings: bool,
-    /// The highest type number referred to, and who does so: types may refer forwards, so this
-    /// is compared when the count is known.
+    /// Every offset in the strings is that of a name: all ASCII, none too long.
+    plain_strings: bool,
+    /// The highest type number referred to, and the word in which: types may refer forwards, so
+    /// this is compared when the count is known.
     highest_ref: (u32, TypeId, u64),
 }
 
 impl<'a> Scan<'a> {
     fn new(inner: &'a Inner, types_at: u64) -> Self {
-        let long_strings = inner.strings.split('\0').any(|s| s.len() > MAX_NAME);
-        Self { inner, types_at, long_strings, highest_ref: (0, TypeId::VOID, 0) }
+        let strings = inner.strings.as_bytes();
+        let plain_strings = strings.is_ascii() && !has_long_string(strings);
+        Self { inner, types_at, plain_strings, highest_ref: (0, TypeId::VOID, 0) }
     }
 
     fn run(mut self) -> Result<Vec<u32>, BtfError> {
@@ -177,122 +192,132 @@ impl<'a> Scan<'a> {
 
     /// Validates the type at word `at`; returns how many words it has.
     fn one(&mut self, id: TypeId, at: usize) -> Result<usize, BtfError> {
-        let offset = self.types_at + at as u64 * 4;
+        let place = Place { id, offset: self.types_at + at as u64 * 4 };
         let rest = self.inner.words.get(at..).unwrap_or_default();
         let truncated = |need: usize| BtfError::TypeTruncated {
             id,
-            offset,
+            offset: place.offset,
             need: need as u64 * 4,
             found: rest.len() as u64 * 4,
         };
-        let &[name_off, info, size_or_type, ref rest_words @ ..] = rest else {
+        let &[name, info, third, ref rest_words @ ..] = rest else {
             return Err(truncated(TYPE_WORDS));
         };
         let tag = match KindTag::from_number(info_kind(info)) {
             Some(tag) if tag != KindTag::Void => tag,
-            _ => return Err(BtfError::UnknownKind { id, offset, kind: info_kind(info) }),
+            _ => {
+                let (offset, kind) = (place.offset, info_kind(info));
+                return Err(BtfError::UnknownKind { id, offset, kind });
+            }
         };
+        self.role(Word::Name, name, place)?;
+        self.role(tag.third(), third, place)?;
         let (own, each) = tag.payload();
         let vlen = info_vlen(info);
         let count = if each.is_empty() { 0 } else { vlen as usize };
         // At most 3 * 2^24 words: no overflow.
         let payload = own.len() + each.len() * count;
-        let Some(payload_words) = rest_words.get(..payload) else {
-            return Err(truncated(TYPE_WORDS + payload));
-        };
-        let mut check = Check { scan: self, id, offset, tag };
-        check.name(name_off)?;
-        check.fields(vlen, size_or_type, payload_words)?;
+        let payload_words = rest_words.get(..payload);
+        let payload_words = payload_words.ok_or_else(|| truncated(TYPE_WORDS + payload))?;
+        let (head, elements) = payload_words.split_at_checked(own.len()).unwrap_or_default();
+        for (&role, &word) in own.iter().zip(head) {
+            self.role(role, word, place)?;
+        }
+        // The two shapes of elements, so that neither asks for its length in the loop.
+        match *each {
+            [a, b] => {
+                for &[x, y] in elements.as_chunks::<2>().0 {
+                    self.role(a, x, place)?;
+                    self.role(b, y, place)?;
+                }
+            }
+            [a, b, c] => {
+                for &[x, y, z] in elements.as_chunks::<3>().0 {
+                    self.role(a, x, place)?;
+                    self.role(b, y, place)?;
+                    self.role(c, z, place)?;
+                }
+            }
+            // Functions keep their linkage where others have a number of elements.
+            _ if vlen != 0 && tag != KindTag::Func => {
+                return Err(place.bad(tag, "an element count of", vlen));
+            }
+            _ => {}
+        }
+        fields(tag, third, head, place)?;
         Ok(TYPE_WORDS + payload)
     }
-}
 
-/// Validation of one type.
-struct Check<'s, 'a> {
-    scan: &'s mut Scan<'a>,
-    id: TypeId,
-    offset: u64,
-    tag: KindTag,
-}
-
-impl Check<'_, '_> {
-    fn fields(&mut self, vlen: u32, size_or_type: u32, payload: &[u32]) -> Result<(), BtfError> {
-        if self.tag.third() == Word::Ref {
-            self.reference(size_or_type);
-        }
-        let (own, each) = self.tag.payload();
-        let (head, elements) = payload.split_at_checked(own.len()).unwrap_or((payload, &[]));
-        self.roles(own, head)?;
-        if !each.is_empty() {
-            for element in elements.chunks_exact(each.len()) {
-                self.roles(each, element)?;
-            }
-        } else if self.tag != KindTag::Func && vlen != 0 {
-            // Functions keep their linkage there; nothing else without elements uses it.
-            return Err(self.bad("an element count of", vlen));
-        }
-        match self.tag {
-            KindTag::Enum | KindTag::Enum64 => self.size(size_or_type, &[1, 2, 4, 8]),
-            KindTag::Float => self.size(size_or_type, &[2, 4, 8, 12, 16]),
-            KindTag::Int => {
-                self.size(size_or_type, &[1, 2, 4, 8, 16])?;
-                let [_, shift, _, bits] = payload.first().map_or([0; 4], |w| w.to_be_bytes());
-                if u32::from(shift) + u32::from(bits) > size_or_type * 8 {
-                    return Err(self.bad("more bits than its size has:", u32::from(bits)));
+    /// Checks one word by what it holds.
+    #[inline]
+    fn role(&mut self, role: Word, word: u32, place: Place) -> Result<(), BtfError> {
+        match role {
+            Word::Plain => Ok(()),
+            Word::Ref => {
+                if word > self.highest_ref.0 {
+                    self.highest_ref = (word, place.id, place.offset);
                 }
                 Ok(())
             }
-            _ => Ok(()),
-        }
-    }
-
-    fn roles(&mut self, roles: &[Word], words: &[u32]) -> Result<(), BtfError> {
-        for (role, &word) in roles.iter().zip(words) {
-            match role {
-                Word::Name => self.name(word)?,
-                Word::Ref => self.reference(word),
-                Word::Plain => {}
+            Word::Name => {
+                let at = word.wrapping_sub(self.inner.first_string) as usize;
+                if self.plain_strings && at < self.inner.strings.len() {
+                    return Ok(());
+                }
+                self.name(word, place)
             }
         }
-        Ok(())
     }
 
-    fn bad(&self, what: &'static str, found: u32) -> BtfError {
-        BtfError::BadField { id: self.id, offset: self.offset, kind: self.tag, what, found }
-    }
-
-    fn size(&self, size: u32, known: &[u32]) -> Result<(), BtfError> {
-        if known.contains(&size) { Ok(()) } else { Err(self.bad("a size of", size)) }
-    }
-
-    fn reference(&mut self, target: u32) {
-        if target > self.scan.highest_ref.0 {
-            self.scan.highest_ref = (target, self.id, self.offset);
-        }
-    }
-
-    fn name(&self, name: u32) -> Result<(), BtfError> {
-        let inner = self.scan.inner;
+    /// Checks a name offset where that takes more than a comparison.
+    fn name(&self, name: u32, place: Place) -> Result<(), BtfError> {
+        let inner = self.inner;
+        let bad = BtfError::BadName { id: place.id, offset: place.offset, name };
         // In a split BTF the base's strings come first, and its last one ends within it.
         let Some(at) = name.checked_sub(inner.first_string) else {
             let base = inner.base.as_ref().filter(|base| base.has_name(name));
-            return base.map(|_| ()).ok_or_else(|| self.bad_name(name));
+            return base.map(|_| ()).ok_or(bad);
         };
         let at = at as usize;
         // The section ends with a NUL, so every offset in it is a string that ends.
         if at >= inner.strings.len() || !inner.strings.is_char_boundary(at) {
-            return Err(self.bad_name(name));
+            return Err(bad);
         }
-        if self.scan.long_strings {
-            let tail = inner.strings.as_bytes().get(at..).unwrap_or_default();
-            if !tail.iter().take(MAX_NAME + 1).any(|&b| b == 0) {
-                return Err(self.bad_name(name));
-            }
-        }
-        Ok(())
+        let tail = inner.strings.as_bytes().get(at..).unwrap_or_default();
+        if tail.iter().take(MAX_NAME + 1).any(|&b| b == 0) { Ok(()) } else { Err(bad) }
     }
+}
 
-    fn bad_name(&self, name: u32) -> BtfError {
-        BtfError::BadName { id: self.id, offset: self.offset, name }
+/// A type, for errors.
+#[derive(Clone, Copy)]
+struct Place {
+    id: TypeId,
+    offset: u64,
+}
+
+impl Place {
+    fn bad(self, kind: KindTag, what: &'static str, found: u32) -> BtfError {
+        BtfError::BadField { id: self.id, offset: self.offset, kind, what, found }
+    }
+}
+
+/// Checks what only some kinds have.
+fn fields(tag: KindTag, size: u32, head: &[u32], place: Place) -> Result<(), BtfError> {
+    let one_of = |known: &[u32]| match known.contains(&size) {
+        true => Ok(()),
+        false => Err(place.bad(tag, "a size of", size)),
+    };
+    match tag {
+        KindTag::Enum | KindTag::Enum64 => one_of(&[1, 2, 4, 8]),
+        KindTag::Float => one_of(&[2, 4, 8, 12, 16]),
+        KindTag::Int => {
+            one_of(&[1, 2, 4, 8, 16])?;
+            let [_, shift, _, bits] = head.first().map_or([0; 4], |w| w.to_be_bytes());
+            if u32::from(shift) + u32::from(bits) > size * 8 {
+                return Err(place.bad(tag, "more bits than its size has:", u32::from(bits)));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
