@@ -8,6 +8,10 @@ use crate::{
 /// Values in one tree; more is no value that anybody reads.
 const MAX_VALUES: u32 = 1 << 20;
 
+/// Longer arrays of bytes (hardware addresses, IPv6 addresses, digests) are [`Value::Bytes`];
+/// shorter ones, IPv4 addresses among them, are numbers.
+const MAX_LISTED_BYTES: usize = 4;
+
 /// Why bytes are no value of a type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -160,6 +164,9 @@ impl<'a> Decoder<'a> {
         if self.is_char(array.element)? {
             return Ok(characters(self.take(id, at, count)?));
         }
+        if count > MAX_LISTED_BYTES && self.is_byte(array.element)? {
+            return Ok(Value::Bytes(self.take(id, at, count)?.to_vec()));
+        }
         // Not reserved beyond what there are bytes for: the length is not to be trusted.
         let mut items = Vec::new();
         for index in 0..count {
@@ -173,6 +180,17 @@ impl<'a> Decoder<'a> {
         let (_, ty) = self.stripped(id)?;
         Ok(match ty.kind {
             Kind::Int(int) => int.size == 1 && (ty.name == "char" || int.encoding.is_char()),
+            _ => false,
+        })
+    }
+
+    /// A number of one unsigned byte.
+    fn is_byte(&self, id: TypeId) -> Result<bool, DecodeError> {
+        let (_, ty) = self.stripped(id)?;
+        Ok(match ty.kind {
+            Kind::Int(int) => {
+                int.size == 1 && !int.encoding.is_signed() && !int.encoding.is_bool()
+            }
             _ => false,
         })
     }

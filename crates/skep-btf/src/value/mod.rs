@@ -30,7 +30,8 @@ pub enum Value {
     },
     /// An array of characters, up to the first NUL.
     Text(String),
-    /// What has no better form: characters that are not text, numbers of unusual size.
+    /// What has no better form: characters that are not text, numbers of unusual size, arrays of
+    /// more than four bytes.
     Bytes(Vec<u8>),
     /// An array.
     Array(Vec<Self>),
