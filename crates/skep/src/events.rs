@@ -19,7 +19,8 @@ const BATCH: usize = 1024;
 pub struct Record {
     /// CPU of the program run; ring buffers do not tell.
     pub cpu: Option<u32>,
-    /// The bytes that the program wrote.
+    /// The bytes that the program wrote; from a perf buffer of the kernel with up to 7 bytes of
+    /// padding behind them.
     pub data: Vec<u8>,
 }
 
@@ -33,6 +34,8 @@ pub struct Events {
 enum Live {
     EmbeddedRing(vm::RingConsumer),
     EmbeddedPerf(vm::PerfConsumer),
+    KernelRing(skep_kernel::ringbuf::RingConsumer),
+    KernelPerf(skep_kernel::perf::PerfConsumer),
 }
 
 impl Map {
@@ -51,7 +54,13 @@ impl Map {
             LiveMap::Embedded(m) => Live::EmbeddedPerf(
                 vm::PerfConsumer::new(Arc::clone(m), PERF_BYTES_PER_CPU).map_err(embedded)?,
             ),
-            LiveMap::Kernel(_) => todo!(),
+            LiveMap::Kernel(m) if ring => {
+                Live::KernelRing(skep_kernel::ringbuf::RingConsumer::new(Arc::clone(m))?)
+            }
+            LiveMap::Kernel(m) => Live::KernelPerf(skep_kernel::perf::PerfConsumer::new(
+                Arc::clone(m),
+                PERF_BYTES_PER_CPU,
+            )?),
         };
         Ok(Events { live })
     }
@@ -86,6 +95,14 @@ impl Events {
                 Some(vm::PerfEvent::Lost { .. }) => Next::Loss,
                 None => Next::Nothing,
             },
+            Live::KernelRing(c) => ring(c.poll(wait)),
+            Live::KernelPerf(c) => match c.poll(wait) {
+                Some(skep_kernel::perf::PerfEvent::Sample { cpu, data }) => {
+                    Next::Record(Record { cpu: Some(cpu), data: data.to_vec() })
+                }
+                Some(skep_kernel::perf::PerfEvent::Lost { .. }) => Next::Loss,
+                None => Next::Nothing,
+            },
         }
     }
 
@@ -95,6 +112,8 @@ impl Events {
         match &self.live {
             Live::EmbeddedRing(c) => Some(c.lost()),
             Live::EmbeddedPerf(c) => Some(c.lost()),
+            Live::KernelRing(_) => None,
+            Live::KernelPerf(c) => Some(c.lost()),
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod bare;
 mod engine;
 mod events;
+mod link;
 mod loaded;
 mod map;
 mod near;
@@ -15,6 +16,7 @@ pub mod verdict;
 
 pub use engine::{Engine, EngineError, Features};
 pub use events::{Events, Record};
+pub use link::{Attach, AttachError, Direction, Link, XdpMode, ifindex};
 pub use loaded::{LoadError, Loaded, VariableError};
 pub use map::{Map, MapError};
 pub use object::{ChangeError, NoSuch, Object, OpenError, PrintSink};
@@ -24,3 +26,4 @@ pub use skep_abi as abi;
 pub use skep_btf as btf;
 pub use skep_isa as isa;
 pub use skep_object as spec;
+pub use target::TargetError;

@@ -1,8 +1,8 @@
 //! A live object: its programs and maps.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
-use skep_abi::UpdateMode;
+use skep_abi::{AttachType, UpdateMode};
 use skep_object::{ObjectSpec, Resolved, resolve::CoreOutcome, spec::MapSpec};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     map,
     object::{ChangeError, Options, Parts},
     program,
-    target::resolve_for,
+    target::{TargetError, resolve_for},
 };
 
 /// Why an object cannot be loaded.
@@ -25,7 +25,7 @@ pub enum LoadError {
         object: String,
         /// Why.
         #[source]
-        source: skep_object::ResolveError,
+        source: TargetError,
     },
     /// The embedded engine refused a map or a program.
     #[error("the embedded engine cannot load {object}")]
@@ -100,6 +100,7 @@ fn embedded(resolved: &Resolved, options: &Options) -> Result<Live, skep_vm::Loa
     let programs = live.programs().iter().map(|p| Program {
         section: p.section().into(),
         prog_type: p.prog_type(),
+        attach_type: attach_type(resolved.spec(), p.name()),
         live: program::Live::Embedded(Arc::clone(p)),
     });
     let spec = resolved.spec();
@@ -113,14 +114,15 @@ fn embedded(resolved: &Resolved, options: &Options) -> Result<Live, skep_vm::Loa
 fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::LoadError> {
     let spec = resolved.spec();
     let load = skep_kernel::LoadOptions {
-        pin_root: Some(options.pin_root.clone().unwrap_or_else(|| PathBuf::from(BPFFS))),
+        pin_root: options.pins.then(|| options.pin_root.clone().unwrap_or_else(|| BPFFS.into())),
         ..Default::default()
     };
-    let live = skep_kernel::Object::load_spec(spec, &load)?;
+    let live = skep_kernel::Object::load(resolved, &load)?;
     let section = |name: &str| spec.programs.iter().find(|p| p.name == name);
     let programs = live.programs().iter().map(|p| Program {
         section: section(p.name()).map_or(String::new(), |s| s.section.clone()),
         prog_type: p.prog_type(),
+        attach_type: attach_type(spec, p.name()),
         live: program::Live::Kernel(Arc::clone(p)),
     });
     let maps = live.maps().iter().zip(&spec.maps).enumerate().map(|(index, (m, s))| {
@@ -128,6 +130,10 @@ fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::L
         (index, Map { live, key_type: s.key_type, value_type: s.value_type })
     });
     Ok((programs.collect(), maps.collect(), live.notices().to_vec()))
+}
+
+fn attach_type(spec: &ObjectSpec, program: &str) -> Option<AttachType> {
+    spec.programs.iter().find(|p| p.name == program)?.attach_type
 }
 
 /// Where the kernel keeps what outlives its process.

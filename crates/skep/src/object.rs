@@ -120,12 +120,20 @@ pub struct Object {
 }
 
 /// What engines are told beside the spec.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) target_btf: Option<Btf>,
     pub(crate) pin_root: Option<PathBuf>,
+    /// Are maps pinned that ask for it?
+    pub(crate) pins: bool,
     pub(crate) insn_budget: Option<u64>,
     pub(crate) print: Option<PrintSink>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { target_btf: None, pin_root: None, pins: true, insn_budget: None, print: None }
+    }
 }
 
 impl std::fmt::Debug for Options {
@@ -133,6 +141,7 @@ impl std::fmt::Debug for Options {
         f.debug_struct("Options")
             .field("target_btf", &self.target_btf)
             .field("pin_root", &self.pin_root)
+            .field("pins", &self.pins)
             .field("insn_budget", &self.insn_budget)
             .field("print", &self.print.is_some())
             .finish()
@@ -202,6 +211,12 @@ impl Object {
     /// `/sys/fs/bpf`.
     pub fn pin_root(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.options.pin_root = Some(path.into());
+        self
+    }
+
+    /// Whether maps that ask for it are pinned; they are, unless told otherwise.
+    pub fn pin_maps(&mut self, pins: bool) -> &mut Self {
+        self.options.pins = pins;
         self
     }
 

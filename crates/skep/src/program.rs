@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skep_abi::ProgType;
+use skep_abi::{AttachType, ProgType};
 
 /// Why a program did not run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,7 @@ pub struct Program {
     pub(crate) live: Live,
     pub(crate) section: String,
     pub(crate) prog_type: ProgType,
+    pub(crate) attach_type: Option<AttachType>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +96,11 @@ impl Program {
     /// Kind.
     pub const fn prog_type(&self) -> ProgType {
         self.prog_type
+    }
+
+    /// Where it attaches, when the section name says more than the kind.
+    pub const fn attach_type(&self) -> Option<AttachType> {
+        self.attach_type
     }
 
     /// Runs the program on input that the caller gives. Nothing is attached, no packet is sent.

@@ -1,7 +1,7 @@
 //! Which kernel an object is resolved for.
 
 use skep_btf::Btf;
-use skep_kernel::target;
+use skep_kernel::{HereError, target};
 use skep_object::{
     ObjectSpec, ResolveError, Resolved, Symbols, Target, resolve,
     spec::{ExternKind, ProgramSpec},
@@ -9,11 +9,17 @@ use skep_object::{
 
 use crate::engine::Kind;
 
-/// Linux 4.17: from here on system calls get their arguments through a wrapper where the
-/// architecture has one.
-const SYSCALL_WRAPPER: u32 = 4 << 16 | 17 << 8;
-/// Linux 5.15: perf events carry a cookie.
-const BPF_COOKIE: u32 = 5 << 16 | 15 << 8;
+/// Why an object cannot be resolved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// It does not fit the running kernel, or that cannot be asked.
+    #[error(transparent)]
+    Here(#[from] HereError),
+    /// It does not fit the target.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+}
 
 /// Resolves `spec` for an engine. `named` is the kernel that the user named; else it is the running
 /// one, as far as something needs it. Where that has no types, the embedded engine takes the
@@ -22,36 +28,27 @@ pub(crate) fn resolve_for(
     kind: Kind,
     spec: ObjectSpec,
     named: Option<Btf>,
-) -> Result<Resolved, ResolveError> {
+) -> Result<Resolved, TargetError> {
+    let symbols = match (kind, &named) {
+        (Kind::Kernel, None) => return Ok(target::resolve(spec)?),
+        (Kind::Kernel, Some(_)) => Symbols::Engine,
+        (Kind::Embedded, _) => Symbols::Absent,
+    };
     let needs_types = |p: &ProgramSpec| p.autoload && !p.core_relos.is_empty();
     let btf = match named {
-        Some(btf) => Some(btf),
         None if spec.programs.iter().any(needs_types) => {
-            let own = || spec.btf.clone().filter(|_| kind == Kind::Embedded);
-            target::vmlinux_btf().ok().or_else(own)
+            target::vmlinux_btf().ok().or_else(|| spec.btf.clone())
         }
-        None => None,
+        named => named,
     };
     let wants_config = spec.externs.iter().any(|e| matches!(e.kind, ExternKind::Kconfig { .. }));
     let kconfig = if wants_config { target::kconfig().ok() } else { None };
-    let kernel_version = target::kernel_version();
-    let wrapped = cfg!(any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "s390x",
-        target_arch = "riscv64"
-    ));
     let target = Target {
         btf: btf.as_ref(),
-        modules: &[],
-        kernel_version,
+        kernel_version: target::kernel_version(),
         kconfig: kconfig.as_ref(),
-        has_bpf_cookie: kernel_version >= BPF_COOKIE,
-        has_syscall_wrapper: wrapped && kernel_version >= SYSCALL_WRAPPER,
-        symbols: match kind {
-            Kind::Embedded => Symbols::Absent,
-            Kind::Kernel => Symbols::Engine,
-        },
+        symbols,
+        ..Target::NONE
     };
-    resolve(spec, &target)
+    Ok(resolve(spec, &target)?)
 }

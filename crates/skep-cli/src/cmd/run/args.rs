@@ -80,6 +80,9 @@ pub struct EngineArgs {
     /// Directory below which maps are pinned that the object asks to pin.
     #[arg(long, value_name = "DIR")]
     pub pin_root: Option<PathBuf>,
+    /// Pin nothing, whatever the object asks for.
+    #[arg(long, conflicts_with = "pin_root")]
+    pub no_pin: bool,
 }
 
 /// Where programs run.
@@ -133,6 +136,7 @@ impl EngineArgs {
         if let Some(root) = &self.pin_root {
             object.pin_root(root);
         }
+        object.pin_maps(!self.no_pin);
         Ok(())
     }
 
@@ -148,6 +152,16 @@ impl EngineArgs {
                 }
                 .into()
             }),
+        }
+    }
+}
+
+impl From<XdpMode> for skep::XdpMode {
+    fn from(mode: XdpMode) -> Self {
+        match mode {
+            XdpMode::Auto => Self::Auto,
+            XdpMode::Generic => Self::Generic,
+            XdpMode::Native => Self::Native,
         }
     }
 }

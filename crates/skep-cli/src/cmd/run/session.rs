@@ -6,10 +6,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use skep::{Engine, Events, Loaded, Map, Object, Program, TestInput, TestRun, verdict};
+use skep::{
+    Attach, Direction, Engine, Events, Link, Loaded, Map, Object, Program, TestInput, TestRun,
+    abi::{AttachType, ProgType},
+    verdict,
+};
 
 use super::{
-    Run,
+    Run, XdpMode,
     event_type::{Wanted, event_type},
     lines::{Event, Line, Verdicts},
     maps,
@@ -46,7 +50,7 @@ pub struct Session {
     /// Programs that get packets, with what they decided.
     packet: Vec<(Program, Verdicts)>,
     /// Attachments; dropping them detaches.
-    links: Vec<()>,
+    links: Vec<Link>,
 }
 
 /// A ring or perf buffer that is read.
@@ -123,8 +127,28 @@ impl Session {
 
     /// Attaches what is attached by section name, and packet programs to the interface.
     fn attach(&mut self, shared: &Shared<'_>) -> anyhow::Result<()> {
-        let _ = shared;
+        let args = shared.args;
+        let ifindex = match &args.iface {
+            Some(name) => {
+                Some(skep::ifindex(name).with_context(|| format!("there is no interface {name}"))?)
+            }
+            None => None,
+        };
+        for program in self.loaded.programs() {
+            let at = match (verdict::takes_packets(program.prog_type()), ifindex) {
+                (false, _) => Attach::Section,
+                (true, Some(ifindex)) if self.is_entry(program) => {
+                    on_interface(program, ifindex, args.xdp_mode)
+                }
+                (true, _) => continue,
+            };
+            self.links.push(program.attach(at)?);
+        }
         Ok(())
+    }
+
+    fn is_entry(&self, program: &Program) -> bool {
+        self.packet.iter().any(|(p, _)| p.name() == program.name())
     }
 
     /// Writes the events that are there; waits up to `wait` for the first.
@@ -207,5 +231,18 @@ fn ending(shared: &Shared<'_>) -> String {
     match shared.args.duration {
         Some(d) => format!("ends after {d:?}"),
         None => "ends with Ctrl-C".into(),
+    }
+}
+
+/// How a packet program attaches to an interface.
+fn on_interface(program: &Program, ifindex: u32, mode: XdpMode) -> Attach {
+    match program.prog_type() {
+        ProgType::XDP => Attach::Xdp { ifindex, mode: mode.into() },
+        ProgType::SOCKET_FILTER => Attach::Packets { ifindex },
+        _ => {
+            let egress = program.attach_type() == Some(AttachType::TCX_EGRESS);
+            let direction = if egress { Direction::Egress } else { Direction::Ingress };
+            Attach::Tc { ifindex, direction }
+        }
     }
 }

@@ -1,0 +1,110 @@
+//! Attaching programs to hooks of the system.
+
+pub use skep_kernel::link::{Direction, XdpMode};
+
+use crate::{Program, program::Live};
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Attach {
+    /// Where its section name says: `tracepoint/sched/sched_process_exec`, `raw_tp/sys_enter`.
+    #[default]
+    Section,
+    /// An XDP program on an interface.
+    Xdp {
+        /// Index of the interface, see [`ifindex`].
+        ifindex: u32,
+        /// Where in the receive path.
+        mode: XdpMode,
+    },
+    /// A TC program on an interface.
+    Tc {
+        /// Index of the interface, see [`ifindex`].
+        ifindex: u32,
+        /// Which packets it sees.
+        direction: Direction,
+    },
+    /// A socket filter on a packet socket of its own, which gets copies of an interface's packets.
+    Packets {
+        /// Index of the interface, see [`ifindex`].
+        ifindex: u32,
+    },
+}
+
+/// Why a program cannot be attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// The embedded engine has no hooks of the system.
+    #[error(
+        "program `{program}` cannot be attached: the embedded engine has no hooks, it runs programs \
+         on packets (a capture, copies from an interface) and by test_run"
+    )]
+    NoHooks {
+        /// The program.
+        program: String,
+    },
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] skep_kernel::AttachError),
+}
+
+/// An attached program. Dropping it detaches.
+#[derive(Debug)]
+pub struct Link {
+    live: skep_kernel::Link,
+}
+
+impl Link {
+    /// Where the program is attached, in words.
+    pub fn hook(&self) -> &str {
+        self.live.hook()
+    }
+
+    /// Detaches, and says when that fails; dropping does the same silently.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, for hooks that are not held by a descriptor.
+    pub fn detach(self) -> Result<(), skep_kernel::SysError> {
+        self.live.detach()
+    }
+}
+
+impl Program {
+    /// Attaches the program.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`] when the engine has no such hook, or the kernel refuses.
+    pub fn attach(&self, at: Attach) -> Result<Link, AttachError> {
+        let program = match &self.live {
+            Live::Embedded(p) => return Err(AttachError::NoHooks { program: p.name().into() }),
+            Live::Kernel(p) => p,
+        };
+        let (mode, direction) = (XdpMode::Auto, Direction::Ingress);
+        let target = match at {
+            Attach::Section => skep_kernel::Target::Section,
+            Attach::Xdp { ifindex, mode } => {
+                skep_kernel::Target::Interface { ifindex, mode, direction }
+            }
+            Attach::Tc { ifindex, direction } => {
+                skep_kernel::Target::Interface { ifindex, mode, direction }
+            }
+            Attach::Packets { ifindex } => {
+                skep_kernel::Target::Interface { ifindex, mode, direction }
+            }
+        };
+        Ok(Link { live: skep_kernel::attach(program, &target)? })
+    }
+}
+
+/// Index of a network interface of the current namespace.
+///
+/// # Errors
+///
+/// `ENODEV` when there is none of this name.
+pub fn ifindex(name: &str) -> Result<u32, skep_kernel::SysError> {
+    skep_kernel::link::ifindex(name)
+}
