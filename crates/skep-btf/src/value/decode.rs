@@ -188,9 +188,7 @@ impl<'a> Decoder<'a> {
     fn is_byte(&self, id: TypeId) -> Result<bool, DecodeError> {
         let (_, ty) = self.stripped(id)?;
         Ok(match ty.kind {
-            Kind::Int(int) => {
-                int.size == 1 && !int.encoding.is_signed() && !int.encoding.is_bool()
-            }
+            Kind::Int(int) => int.size == 1 && !int.encoding.is_signed() && !int.encoding.is_bool(),
             _ => false,
         })
     }
