@@ -6,6 +6,7 @@ mod arrows;
 mod bpf;
 mod ci;
 mod dist;
+mod fuzz;
 mod guest;
 mod pcap;
 mod test;
@@ -28,7 +29,8 @@ cargo xtask TASK
   pcap [--check]     write examples/traffic.pcap, or see that it is up to date
   dist               build the one static binary and see that it is static
   arrows             see that crates depend only on what the architecture allows
-  guest [KERNEL…]    run the tests that need a kernel under other kernels, in QEMU";
+  guest [KERNEL…]    run the tests that need a kernel under other kernels, in QEMU
+  fuzz SECONDS [TARGET…]  run the fuzz targets, each that long";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -60,6 +62,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
             }
             guest::ensure_success(&guests)
         }
+        ["fuzz", seconds, names @ ..] => fuzz::run(&root, seconds, names),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -229,7 +229,7 @@ fn lifetimes(frames: &mut Vec<Vec<u8>>) {
     }
     for class in 0..8_u8 {
         let ends = v4(62, SERVER);
-        let datagram = udp(ends, (44000, 4789), &payload(usize::from(class), 30));
+        let datagram = udp(ends, (44000, 6000), &payload(usize::from(class), 30));
         out(frames, Ip { tos: (class << 5) | (class % 4), ..Ip::new(ends) }.wrap(UDP, &datagram));
         // Already marked as the example marks it.
         out(frames, Ip { tos: (46 << 2) | (class % 4), ..Ip::new(ends) }.wrap(UDP, &datagram));
@@ -282,9 +282,10 @@ fn oddities(frames: &mut Vec<Vec<u8>>) {
     out(frames, Ip::new(four).wrap(TCP, segment.get(..10).expect("20 bytes of header")));
     // An EtherType of IPv6 on a packet of version 4.
     out(frames, (IPV6, good));
-    // An 802.3 frame with a length, a protocol nobody has, link discovery.
+    // An 802.3 frame with a length, the old loopback test, link discovery. Only what tcpdump
+    // prints in one line, so that its lines can be counted.
     out(frames, (46, payload(3, 46)));
-    out(frames, (0x88b5, payload(4, 100)));
+    out(frames, (0x9000, payload(4, 100)));
     out(frames, (0x88cc, payload(5, 46)));
     // Tags without anything in them, and three of them.
     out(frames, (VLAN, vec![0, 5, 0, 0]));
