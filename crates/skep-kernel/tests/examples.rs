@@ -10,8 +10,9 @@ fn load(name: &str) -> Object {
     let bytes =
         fs::read(repository().join("examples").join(name)).expect("the object is committed");
     let spec = ObjectSpec::parse(&bytes).expect("the example is well-formed");
-    let object =
-        Object::load_spec(&spec, &LoadOptions { pin_root: None, ..LoadOptions::default() });
+    let resolved = target::resolve(spec).expect("it resolves for every kernel with BTF");
+    let options = LoadOptions { pin_root: None, ..LoadOptions::default() };
+    let object = Object::load(&resolved, &options);
     object.unwrap_or_else(|e| {
         let mut text = e.to_string();
         let mut cause: &dyn std::error::Error = &e;
