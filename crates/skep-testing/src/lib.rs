@@ -1,5 +1,11 @@
-//! What skep's tests share: skips that are counted, and where test data of others lies.
-#![forbid(unsafe_code)]
+//! What skep's tests share: skips that are counted, where test data of others lies, a network of
+//! their own.
+#![deny(unsafe_code)]
+
+#[expect(unsafe_code, reason = "namespaces and interface settings have no safe interface")]
+mod sandbox;
+
+pub use sandbox::{ip, sandbox, veth};
 
 use std::{
     env,

@@ -15,7 +15,8 @@ use std::{
 
 pub use hooks::{Hook, Target, attach, hook};
 pub use net::{
-    Direction, PacketSocket, XdpMode, attach_socket_filter, attach_tc, attach_xdp, ifindex,
+    Direction, PacketSocket, XdpMode, attach_socket_filter, attach_tc, attach_tc_clsact,
+    attach_xdp, ifindex,
 };
 pub use trace::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint};
 
@@ -40,8 +41,8 @@ enum Held {
     LinkedEvent { link: OwnedFd, event: OwnedFd },
     /// A perf event that was told the program.
     Event(OwnedFd),
-    /// A filter of the clsact qdisc; the qdisc goes with its last filter if it was made here.
-    Filter { filter: Filter, made_qdisc: bool },
+    /// A filter of the clsact qdisc.
+    Filter(Filter),
     /// XDP set on an interface.
     Xdp { ifindex: u32, flags: u32 },
     /// A socket with a filter.
@@ -155,7 +156,7 @@ impl Link {
         match self.held {
             Held::Fd(_) | Held::LinkedEvent { .. } => Method::Link,
             Held::Event(_) => Method::PerfEvent,
-            Held::Filter { .. } => Method::Clsact,
+            Held::Filter(_) => Method::Clsact,
             Held::Xdp { .. } => Method::XdpNetlink,
             Held::Socket(_) => Method::SocketOption,
             Held::Nothing => Method::Detached,
@@ -189,7 +190,7 @@ impl Link {
     fn end(&mut self) -> Result<(), SysError> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Fd(_) | Held::LinkedEvent { .. } | Held::Event(_) | Held::Nothing => Ok(()),
-            Held::Filter { filter, made_qdisc } => net::remove_filter(filter, made_qdisc),
+            Held::Filter(filter) => net::remove_filter(filter),
             Held::Xdp { ifindex, flags } => Socket::open()?.set_xdp(ifindex, -1, flags),
             Held::Socket(socket) => sys::socket_detach(socket.as_fd()),
         }

@@ -1,8 +1,13 @@
 //! XDP, TC, socket filters.
 
 use std::{
-    fmt,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    collections::BTreeSet,
+    fmt, fs,
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    sync::Mutex,
     time::Duration,
 };
 
@@ -161,43 +166,77 @@ pub fn attach_tc(
     let target = LinkTarget::Ifindex(ifindex);
     match sys::link_create(program.as_fd(), target, direction.attach_type().0, 0) {
         Ok(link) => Ok(Link::new(Held::Fd(link), hook)),
-        Err(e) if no_such_link(&e) => {
-            let held = clsact(program, ifindex, direction);
-            Ok(Link::new(held.map_err(|e| refused(program, &hook, e))?, hook))
-        }
+        Err(e) if no_such_link(&e) => attach_tc_clsact(program, ifindex, direction),
         Err(e) => Err(refused(program, &hook, e)),
     }
 }
 
+/// Attaches a TC program as a filter of the clsact qdisc, also where the kernel has tcx.
+///
+/// # Errors
+///
+/// As for [`attach_tc`]; `ENOENT` when the kernel has no clsact or no `cls_bpf`.
+pub fn attach_tc_clsact(
+    program: &Program,
+    ifindex: u32,
+    direction: Direction,
+) -> Result<Link, AttachError> {
+    let hook = format!("tc {direction} of interface {ifindex}");
+    let held = clsact(program, ifindex, direction).map_err(|e| refused(program, &hook, e))?;
+    Ok(Link::new(held, hook))
+}
+
+/// The clsact qdiscs this process made, by network namespace and interface: each goes with the
+/// last filter on it. One that was there before stays.
+static MADE: Mutex<BTreeSet<(u64, u32)>> = Mutex::new(BTreeSet::new());
+
+/// The key of an interface of the calling thread's network namespace in [`MADE`].
+fn interface_key(ifindex: u32) -> (u64, u32) {
+    let namespace = fs::metadata("/proc/thread-self/ns/net").map_or(0, |meta| meta.ino());
+    (namespace, ifindex)
+}
+
 fn clsact(program: &Program, ifindex: u32, direction: Direction) -> Result<Held, SysError> {
     let mut socket = Socket::open()?;
-    let made_qdisc = socket.add_clsact(ifindex)?;
+    let mut made = MADE.lock().expect("nobody panics while holding it");
+    if socket.add_clsact(ifindex)? {
+        made.insert(interface_key(ifindex));
+    }
     let prog = program.as_fd().as_raw_fd();
     match socket.add_filter(ifindex, direction.parent(), prog, program.name()) {
-        Ok(filter) => Ok(Held::Filter { filter, made_qdisc }),
+        Ok(filter) => Ok(Held::Filter(filter)),
         Err(e) => {
-            if made_qdisc {
-                // The filter's error is the one to report.
-                socket.delete_clsact(ifindex).ok();
-            }
+            // The filter's error is the one to report.
+            remove_unused_clsact(&mut socket, &mut made, ifindex).ok();
             Err(e)
         }
     }
 }
 
-/// Removes a filter; the qdisc too when it was made for it and nothing else hangs on it.
-pub(super) fn remove_filter(filter: Filter, made_qdisc: bool) -> Result<(), SysError> {
+/// Removes a filter, and the qdisc when it was made here and nothing else hangs on it.
+pub(super) fn remove_filter(filter: Filter) -> Result<(), SysError> {
     let mut socket = Socket::open()?;
+    let mut made = MADE.lock().expect("nobody panics while holding it");
     socket.delete_filter(filter)?;
-    if made_qdisc {
-        for parent in [CLSACT_INGRESS, CLSACT_EGRESS] {
-            if !socket.filters(filter.ifindex, parent)?.is_empty() {
-                return Ok(());
-            }
-        }
-        socket.delete_clsact(filter.ifindex)?;
+    remove_unused_clsact(&mut socket, &mut made, filter.ifindex)
+}
+
+fn remove_unused_clsact(
+    socket: &mut Socket,
+    made: &mut BTreeSet<(u64, u32)>,
+    ifindex: u32,
+) -> Result<(), SysError> {
+    let key = interface_key(ifindex);
+    if !made.contains(&key) {
+        return Ok(());
     }
-    Ok(())
+    for parent in [CLSACT_INGRESS, CLSACT_EGRESS] {
+        if !socket.filters(ifindex, parent)?.is_empty() {
+            return Ok(());
+        }
+    }
+    made.remove(&key);
+    socket.delete_clsact(ifindex)
 }
 
 /// Attaches a socket filter: its return value is how many bytes of a packet the socket keeps.
