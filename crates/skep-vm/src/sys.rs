@@ -1,4 +1,9 @@
-//! Questions to the machine that need a system call.
+//! System calls: clocks, who runs, packet sockets.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Duration;
 
 /// A clock in nanoseconds.
 pub(crate) fn clock_ns(clock: libc::clockid_t) -> u64 {
@@ -42,4 +47,101 @@ pub(crate) fn uid_gid() -> u64 {
     // SAFETY: takes nothing and cannot fail.
     let uid = unsafe { libc::getuid() };
     u64::from(gid) << 32 | u64::from(uid)
+}
+
+/// `ETH_P_ALL` in network order.
+const ETH_P_ALL_BE: u16 = 3_u16.to_be();
+
+/// The result of a call that returns -1 for an error.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A socket type's size, as the system wants it.
+fn size_as_socklen<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).expect("socket structures are small")
+}
+
+/// The index of an interface by name.
+pub(crate) fn interface_index(name: &CStr) -> io::Result<u32> {
+    // SAFETY: `name` is NUL-terminated.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// A raw packet socket bound to one interface.
+pub(crate) fn packet_socket(ifindex: u32) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // Protocol 0: nothing arrives before the socket is bound to its interface.
+    // SAFETY: takes numbers only.
+    let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+    // SAFETY: `fd` was just opened and belongs to nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: all zeros is a valid `sockaddr_ll`.
+    let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    addr.sll_family = u16::try_from(libc::AF_PACKET).expect("17 fits");
+    addr.sll_protocol = ETH_P_ALL_BE;
+    addr.sll_ifindex = i32::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let size = size_as_socklen::<libc::sockaddr_ll>();
+    // SAFETY: the address is a live `sockaddr_ll` of the size given.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const addr).cast(), size) })?;
+    Ok(socket)
+}
+
+/// Waits until the descriptor can be read; false after the time or a signal.
+pub(crate) fn readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let ms = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: `poll` is one live `pollfd`.
+    match check(unsafe { libc::poll(&raw mut poll, 1, ms) }) {
+        Ok(n) => Ok(n > 0),
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Takes one packet; its whole length and whether this machine sent it.
+pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<(usize, bool)>> {
+    // SAFETY: all zeros is a valid `sockaddr_ll`.
+    let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut size = size_as_socklen::<libc::sockaddr_ll>();
+    // SAFETY: buffer and address are live and as long as the call is told.
+    let n = unsafe {
+        libc::recvfrom(
+            fd.as_raw_fd(),
+            buf.as_mut_ptr().cast(),
+            buf.len(),
+            libc::MSG_TRUNC,
+            (&raw mut addr).cast(),
+            &raw mut size,
+        )
+    };
+    match usize::try_from(n) {
+        Ok(len) => Ok(Some((len, addr.sll_pkttype == libc::PACKET_OUTGOING))),
+        Err(_) => match io::Error::last_os_error() {
+            e if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(None)
+            }
+            e => Err(e),
+        },
+    }
+}
+
+/// Packets seen and dropped by a packet socket since the last call.
+pub(crate) fn packet_statistics(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut size = size_as_socklen::<libc::tpacket_stats>();
+    // SAFETY: the structure is live and as long as the call is told.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut stats).cast(),
+            &raw mut size,
+        )
+    })?;
+    Ok((stats.tp_packets, stats.tp_drops))
 }
