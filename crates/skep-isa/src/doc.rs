@@ -22,8 +22,9 @@ pub fn isa_markdown() -> String {
 const HEAD: &str = "\
 # Instruction set
 
-Generated from the opcode table of `skep-isa` by `cargo xtask docs`; do not edit. What is not here
-is not an instruction: decoding it is an error that names the slot, the field and what was expected.
+Generated from the opcode table of `skep-isa`: `BLESS=1 cargo test -p skep-isa` rewrites it. What is
+not here is not an instruction: decoding it is an error that names the slot, the field and what was
+expected.
 
 A slot is 8 bytes: opcode, destination and source nibble, 16-bit offset, 32-bit immediate, little
 endian. `lddw` (0x18) takes two slots; of the second only the immediate is used, the rest is 0.

@@ -2,7 +2,8 @@
 //!
 //! A is `r0`, X is `r7`, the context is kept in `r6` (which legacy packet loads use), scratch
 //! memory is the top of the stack. The result is a program of type socket filter over
-//! `struct __sk_buff`.
+//! `struct __sk_buff` that the eBPF verifier accepts: Linux does not verify what it converts, but
+//! ours goes the way of any program. Code that no path reaches is left out.
 
 use super::{Extension, Filter, Insn as Classic, MEMORY, Op, Src};
 use crate::{
@@ -43,9 +44,16 @@ impl Filter {
     pub fn to_ebpf(&self) -> Result<Vec<Slot>, ConvertError> {
         let mut out = Builder::new();
         let labels: Vec<Label> = self.insns().iter().map(|_| out.label()).collect();
-        // A and X are 0 at the start, whatever the registers held.
-        out.alu32(AluOp::Xor, A, A).alu32(AluOp::Xor, X, X).mov(CONTEXT, Reg::R1);
-        for ((insn, label), at) in self.insns().iter().zip(&labels).zip(0u32..) {
+        // A and X are 0 at the start. A constant, not an xor: a verifier may look at the result.
+        out.alu32(AluOp::Mov, A, 0).alu32(AluOp::Mov, X, 0).mov(CONTEXT, Reg::R1);
+        let reachable = self.reachable();
+        for (((insn, label), at), reachable) in
+            self.insns().iter().zip(&labels).zip(0u32..).zip(reachable)
+        {
+            // Classic BPF allows dead code, the eBPF verifier does not.
+            if !reachable {
+                continue;
+            }
             out.bind(*label);
             let target = |distance: u32| {
                 let index = u64::from(at) + 1 + u64::from(distance);
@@ -56,6 +64,34 @@ impl Filter {
                 .map_err(|extension| ConvertError::Extension { at, extension })?;
         }
         Ok(out.build()?)
+    }
+}
+
+impl Filter {
+    /// For each instruction, whether a path leads there. Jumps go forward only: one pass.
+    fn reachable(&self) -> Vec<bool> {
+        let mut out = vec![false; self.insns().len()];
+        if let Some(first) = out.first_mut() {
+            *first = true;
+        }
+        for (at, insn) in self.insns().iter().enumerate() {
+            if !out.get(at).is_some_and(|reached| *reached) {
+                continue;
+            }
+            let distances = match insn.op {
+                Op::RetK | Op::RetA => [None, None],
+                Op::Jump => [Some(insn.k), None],
+                Op::JumpIf(..) => [Some(insn.jt.into()), Some(insn.jf.into())],
+                _ => [Some(0), None],
+            };
+            for distance in distances.into_iter().flatten() {
+                let distance = usize::try_from(distance).expect("a checked filter is short");
+                if let Some(reached) = out.get_mut(at + 1 + distance) {
+                    *reached = true;
+                }
+            }
+        }
+        out
     }
 }
 
