@@ -19,6 +19,7 @@ mod programs;
 mod reference;
 pub mod resolve;
 pub mod spec;
+pub mod write;
 
 pub use error::{MapProblem, ObjectError, RelocProblem};
 pub use needs::Needs;

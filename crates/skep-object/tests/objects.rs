@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use skep_object::ObjectSpec;
+use skep_object::write::ObjectWriter;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -53,6 +54,23 @@ fn specs_are_as_written_beside_the_objects() {
                 golden.display()
             );
         }
+    }
+}
+
+#[test]
+fn written_objects_read_back_as_the_same_spec() {
+    let paths = objects("examples").into_iter().chain(objects("tests/data/objects"));
+    for path in paths {
+        let spec = parse(&path);
+        let name = path.display();
+        let bytes = ObjectWriter::new(&spec).to_bytes().unwrap_or_else(|e| panic!("{name}: {e}"));
+        let again = ObjectSpec::parse(&bytes).unwrap_or_else(|e| panic!("{name}, written: {e}"));
+        let (before, after) = (text::of_spec(&spec), text::of_spec(&again));
+        if let Some((n, (before, after))) = first_difference(&before, &after) {
+            panic!("{name} line {n}:\nbefore {before}\nafter  {after}");
+        }
+        let once_more = ObjectWriter::new(&again).to_bytes().expect("written before");
+        assert!(bytes == once_more, "{name}: writing twice gives other bytes");
     }
 }
 
