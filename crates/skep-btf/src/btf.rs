@@ -136,12 +136,12 @@ impl Btf {
     ///
     /// In the byte order of the file that was read, without what a longer header pointed to.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let inner = &self.inner;
-        raw::section(
-            &inner.words,
-            self.own_strings(),
-            if inner.big_endian { Order::Big } else { Order::Little },
-        )
+        raw::section(&self.inner.words, self.own_strings(), self.order())
+    }
+
+    /// Byte order of the file.
+    pub(crate) fn order(&self) -> Order {
+        if self.inner.big_endian { Order::Big } else { Order::Little }
     }
 
     /// The bytes of this layer's string section.

@@ -23,6 +23,7 @@ const MAX_ELEMENTS: usize = 0x00ff_ffff;
 #[derive(Clone, Debug)]
 pub struct Builder {
     base: Option<Btf>,
+    order: Order,
     first_id: u32,
     first_string: u32,
     words: Vec<u32>,
@@ -43,6 +44,7 @@ impl Builder {
     pub fn new() -> Self {
         Self {
             base: None,
+            order: Order::Little,
             first_id: 1,
             first_string: 0,
             words: Vec::new(),
@@ -58,6 +60,7 @@ impl Builder {
             first_id: u32::try_from(base.len()).expect("parsing counts types in 32 bits"),
             first_string: base.string_end(),
             base: Some(base.clone()),
+            order: base.order(),
             strings: Vec::new(),
             ..Self::new()
         }
@@ -78,6 +81,7 @@ impl Builder {
         let (_end, starts) = inner.starts.split_last().unwrap_or((&0, &[]));
         Self {
             base: inner.base.clone(),
+            order: btf.order(),
             first_id: inner.first_id,
             first_string: inner.first_string,
             words: inner.words.to_vec(),
@@ -338,9 +342,9 @@ impl Builder {
         }
     }
 
-    /// The bytes of a `.BTF` section, little-endian.
+    /// The bytes of a `.BTF` section, little-endian unless it continues big-endian BTF.
     pub fn to_bytes(&self) -> Vec<u8> {
-        raw::section(&self.words, &self.strings, Order::Little)
+        raw::section(&self.words, &self.strings, self.order)
     }
 
     /// The types, validated.

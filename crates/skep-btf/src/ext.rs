@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    Btf, BtfError, TypeId,
+    Btf, BtfError, Builder, TypeId,
     raw::{self, Order},
 };
 
@@ -148,6 +148,61 @@ impl BtfExt {
             )?;
         }
         Ok(Self { sections: reader.sections.list })
+    }
+
+    /// The bytes of a `.BTF.ext` section, little-endian.
+    ///
+    /// Names of sections become strings of `strings`, whose BTF is to be written afterwards. The
+    /// records keep their string and type numbers, so `strings` has to continue the BTF that they
+    /// belong to: see [`Builder::from_btf`].
+    pub fn to_bytes(&self, strings: &mut Builder) -> Vec<u8> {
+        let func_info = self.part(strings, |section| {
+            section.func_info.iter().map(|r| [r.insn_off, r.type_id.0]).collect()
+        });
+        let line_info = self.part(strings, |section| {
+            let words = |r: &LineInfo| [r.insn_off, r.file_name_off, r.line_off, r.line_col];
+            section.line_info.iter().map(words).collect()
+        });
+        let core_relos = self.part(strings, |section| {
+            let words = |r: &CoreRelo| [r.insn_off, r.type_id.0, r.access_off, r.kind];
+            section.core_relos.iter().map(words).collect()
+        });
+        let mut out = Vec::new();
+        out.extend(raw::MAGIC.to_le_bytes());
+        out.extend([raw::VERSION, 0]);
+        out.extend(HEADER_LEN_CORE.to_le_bytes());
+        let mut offset = 0u32;
+        for part in [&func_info, &line_info, &core_relos] {
+            let len = u32::try_from(part.len() * 4).expect("parts fit in 32 bits");
+            out.extend([offset, len].iter().flat_map(|word| word.to_le_bytes()));
+            offset += len;
+        }
+        for part in [func_info, line_info, core_relos] {
+            out.extend(part.iter().flat_map(|word| word.to_le_bytes()));
+        }
+        out
+    }
+
+    /// The words of one part: nothing when no section has such records.
+    fn part<const N: usize>(
+        &self,
+        strings: &mut Builder,
+        records: impl Fn(&ExtSection) -> Vec<[u32; N]>,
+    ) -> Vec<u32> {
+        let mut words = Vec::new();
+        for section in &self.sections {
+            let records = records(section);
+            if records.is_empty() {
+                continue;
+            }
+            if words.is_empty() {
+                words.push(u32::try_from(N * 4).expect("a handful of words"));
+            }
+            let count = u32::try_from(records.len()).expect("parts fit in 32 bits");
+            words.extend([strings.string(&section.name), count]);
+            words.extend(records.into_iter().flatten());
+        }
+        words
     }
 
     /// The records of the ELF section with this name.

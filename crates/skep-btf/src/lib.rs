@@ -24,6 +24,7 @@ pub mod core;
 pub mod dump;
 mod error;
 pub mod ext;
+pub mod fuzz;
 mod index;
 mod kind;
 mod parse;

@@ -16,9 +16,6 @@ use std::fmt;
 
 use crate::Btf;
 
-/// Lines after which a header ends with a remark; far above what any kernel has.
-const MAX_LINES: usize = 4_000_000;
-
 /// A C header, ready to be printed.
 #[derive(Clone, Debug)]
 pub struct Header {
@@ -63,16 +60,26 @@ const EPILOGUE: &str = "\
 /// without end, are left as a comment.
 pub fn header(btf: &Btf) -> Header {
     let mut text = String::from(PROLOGUE);
-    let mut printer = print::Printer::new(btf);
-    for step in order::order(btf) {
+    let limit = work_limit(btf);
+    let mut printer = print::Printer::new(btf, limit);
+    for step in order::order(btf, limit) {
         printer.step(step, &mut text);
-        if printer.lines > MAX_LINES {
-            text.push_str("/* the rest is left out: too many lines */\n\n");
+        if printer.is_exhausted() {
+            text.push_str("/* the rest is left out: types are repeated inside each other */\n\n");
             break;
         }
     }
     text.push_str(EPILOGUE);
     Header { text }
+}
+
+/// Declarations and dependencies that a header of this BTF may have.
+///
+/// Anonymous types are written where they are used, so hostile ones could be written without end.
+/// A kernel's header has one declaration for eight words.
+fn work_limit(btf: &Btf) -> usize {
+    let layers = std::iter::successors(Some(btf), |layer| layer.base());
+    layers.map(|layer| layer.inner.words.len()).sum::<usize>().saturating_mul(32) + 10_000
 }
 
 #[cfg(test)]

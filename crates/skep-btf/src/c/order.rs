@@ -22,13 +22,16 @@ enum State {
 }
 
 /// All definitions and the forward declarations that they need.
-pub(super) fn order(btf: &Btf) -> Vec<Step> {
+///
+/// Looks at no more than `limit` members; past that, definitions come as they are.
+pub(super) fn order(btf: &Btf, limit: usize) -> Vec<Step> {
     let mut order = Order {
         btf,
         states: vec![State::default(); btf.len()],
         declared: vec![false; btf.len()],
         seen: vec![0; btf.len()],
         round: 0,
+        left: limit,
         steps: Vec::new(),
     };
     let used = order.used_anonymous_enums();
@@ -66,6 +69,7 @@ struct Order<'a> {
     /// By type: the last round in which dependencies were looked for there.
     seen: Vec<u32>,
     round: u32,
+    left: usize,
     steps: Vec<Step>,
 }
 
@@ -140,6 +144,10 @@ impl Order<'_> {
         self.round += 2;
         let round = self.round;
         while let Some((id, complete)) = work.pop() {
+            self.left = self.left.saturating_sub(1);
+            if self.left == 0 {
+                break;
+            }
             let mark = round + u32::from(complete);
             match self.seen.get_mut(id.0 as usize) {
                 Some(seen) if *seen < mark => *seen = mark,

@@ -21,13 +21,18 @@ pub(super) struct Printer<'a> {
     btf: &'a Btf,
     names: Names,
     layouts: Layouts<'a>,
-    /// Lines written so far.
-    pub(super) lines: usize,
+    /// Lines and declarations that may still be written.
+    left: usize,
 }
 
 impl<'a> Printer<'a> {
-    pub(super) fn new(btf: &'a Btf) -> Self {
-        Self { btf, names: Names::new(btf), layouts: Layouts::new(btf), lines: 0 }
+    pub(super) fn new(btf: &'a Btf, limit: usize) -> Self {
+        Self { btf, names: Names::new(btf), layouts: Layouts::new(btf), left: limit }
+    }
+
+    /// Was more written than any real header has?
+    pub(super) const fn is_exhausted(&self) -> bool {
+        self.left == 0
     }
 
     /// Writes one declaration or definition and an empty line.
@@ -46,12 +51,11 @@ impl<'a> Printer<'a> {
             self.count(out.write_fmt(format_args!("/* type {id} cannot be written in C */")));
         }
         out.push_str("\n\n");
-        self.lines += 2;
     }
 
     /// Counts a line; writing to a string cannot fail.
     fn count(&mut self, _infallible: std::fmt::Result) {
-        self.lines += 1;
+        self.left = self.left.saturating_sub(1);
     }
 
     fn define(&mut self, id: TypeId, out: &mut String) -> Option<()> {
@@ -77,6 +81,7 @@ impl<'a> Printer<'a> {
         depth: usize,
     ) -> Option<()> {
         let depth = depth.checked_sub(1)?;
+        self.left = self.left.checked_sub(1)?;
         let btf = self.btf;
         let mut parameter = |ty: TypeId, name: &str| {
             let mut text = String::new();
@@ -149,9 +154,6 @@ impl<'a> Printer<'a> {
         out: &mut String,
         depth: usize,
     ) -> Option<()> {
-        if self.lines > super::MAX_LINES {
-            return None;
-        }
         let layout = self.layouts.of(id);
         let size = u64::from(composite.size) * 8;
         let tabs = "\t".repeat(indent + 1);

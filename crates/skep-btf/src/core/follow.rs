@@ -22,7 +22,7 @@ pub(super) fn follow(
             types_match(root, candidate, budget)?
         }
         Basis::Type => types_are_compat(root, candidate, budget)?,
-        Basis::Enumval => follow_enumerator(local, candidate, &mut found)?,
+        Basis::Enumval => follow_enumerator(local, candidate, &mut found, budget)?,
         Basis::Field => follow_field(local, candidate, &mut found, budget)?,
     };
     Ok(matched.then_some(found))
@@ -33,6 +33,7 @@ fn follow_enumerator(
     (local_btf, local_spec): (&Btf, &Spec),
     candidate: Ref<'_>,
     found: &mut Spec,
+    budget: &mut Budget,
 ) -> Result<bool, CoreError> {
     let target = candidate.stripped()?;
     let (Kind::Enum(e) | Kind::Enum64(e)) = target.get()?.kind else { return Ok(false) };
@@ -40,6 +41,7 @@ fn follow_enumerator(
     let wanted = step.and_then(|step| spec::enumerator(local_btf, step));
     let Some(wanted) = wanted.map(|value| essential_name(value.name)) else { return Ok(false) };
     for (index, value) in (0u32..).zip(e.values.iter()) {
+        budget.step()?;
         if value.name.starts_with(wanted) && essential_name(value.name) == wanted {
             found.path.push(Step { ty: target.id, index, named: true });
             found.raw.push(index);

@@ -170,23 +170,34 @@ pub enum Width {
     },
 }
 
-/// Types compared before the search gives up.
-///
-/// Far above what the largest kernel structures need, and still only a fraction of a second.
-const BUDGET: u32 = 1 << 23;
+/// Steps, one per type or name compared, that one relocation may take; the largest kernel
+/// structures need a hundredth of it.
+const STEPS_EACH: u32 = 1 << 23;
 
-/// What is left of the work that one relocation may cause.
+/// Steps that all relocations of a [`Resolver`] may take together.
+const STEPS_TOTAL: u32 = 1 << 26;
+
+/// What is left of the work that relocations may cause.
 #[derive(Debug)]
-struct Budget(u32);
+struct Budget {
+    total: u32,
+    each: u32,
+}
 
 impl Budget {
     const fn new() -> Self {
-        Self(BUDGET)
+        Self { total: STEPS_TOTAL, each: STEPS_EACH }
+    }
+
+    /// Begins another relocation.
+    const fn renew(&mut self) {
+        self.each = STEPS_EACH;
     }
 
     /// Takes one step.
     fn step(&mut self) -> Result<(), CoreError> {
-        self.0 = self.0.checked_sub(1).ok_or(CoreError::TooMuchWork)?;
+        let left = self.total.checked_sub(1).zip(self.each.checked_sub(1));
+        (self.total, self.each) = left.ok_or(CoreError::TooMuchWork)?;
         Ok(())
     }
 }

@@ -48,12 +48,13 @@ pub struct Resolver<'a> {
     local: &'a Btf,
     target: Target<'a>,
     candidates: HashMap<TypeId, Vec<Candidate>>,
+    budget: Budget,
 }
 
 impl<'a> Resolver<'a> {
     /// Resolves relocations of `local` against `target`.
     pub fn new(local: &'a Btf, target: Target<'a>) -> Self {
-        Self { local, target, candidates: HashMap::new() }
+        Self { local, target, candidates: HashMap::new(), budget: Budget::new() }
     }
 
     /// What a relocation names, in C-like text; for one that cannot be read, its parts.
@@ -146,18 +147,20 @@ impl<'a> Resolver<'a> {
 
     /// The candidates that have the access, and the first of them; all have to agree.
     fn choose(
-        &self,
+        &mut self,
         spec: &Spec,
         local: &str,
         candidates: &[Candidate],
     ) -> Result<(Vec<Candidate>, Option<Chosen>), CoreError> {
-        let mut budget = Budget::new();
+        self.budget.renew();
         let mut kept = Vec::new();
         let mut chosen: Option<Chosen> = None;
         for &candidate in candidates {
             let btf = self.target.btf(candidate.module);
             let target = Ref { btf, id: candidate.id };
-            let Some(found) = follow((self.local, spec), target, &mut budget)? else { continue };
+            self.budget.step()?;
+            let found = follow((self.local, spec), target, &mut self.budget)?;
+            let Some(found) = found else { continue };
             let side = calc::value(btf, &found)?;
             match &chosen {
                 None => chosen = Some(Chosen { candidate, spec: found, side }),
