@@ -24,6 +24,7 @@ const SEEDS: &[(&str, &str, &str)] = &[
     ("object", "examples", ".bpf.o"),
     ("object", "tests/data/objects", ".bpf.o"),
     ("vm_pcap", "examples", ".pcap"),
+    ("btf", "tests/data/btf", ".btf"),
     ("btf_ext", "tests/data/btf", ".bin"),
     ("isa_assemble", "tests/data/isa", ""),
 ];
