@@ -10,6 +10,10 @@ use crate::ProgType;
 pub enum Kind {
     /// A number.
     Scalar,
+    /// A number of which 16 bits are kept when it is written.
+    Scalar16,
+    /// As [`Kind::Scalar16`], and a write of 65535 or more changes nothing.
+    Queue,
     /// Address of the packet's first byte, in a 32-bit field.
     PacketData,
     /// Address behind the packet's last byte, in a 32-bit field.
@@ -96,7 +100,7 @@ const SK_BUFF: &[Field] = fields! {
     0 len: 4 Scalar;
     4 pkt_type: 4 Scalar;
     8 mark: 4 Scalar;
-    12 queue_mapping: 4 Scalar;
+    12 queue_mapping: 4 Queue;
     16 protocol: 4 Scalar;
     20 vlan_present: 4 Scalar;
     24 vlan_tci: 4 Scalar;
@@ -104,10 +108,10 @@ const SK_BUFF: &[Field] = fields! {
     32 priority: 4 Scalar;
     36 ingress_ifindex: 4 Scalar;
     40 ifindex: 4 Scalar;
-    44 tc_index: 4 Scalar;
+    44 tc_index: 4 Scalar16;
     48 cb: 20 Scalar;
     68 hash: 4 Scalar;
-    72 tc_classid: 4 Scalar;
+    72 tc_classid: 4 Scalar16;
     76 data: 4 PacketData;
     80 data_end: 4 PacketEnd;
     84 napi_id: 4 Scalar;

@@ -21,13 +21,16 @@ use crate::program::{Parts, Program, Settings};
 pub struct LoadOptions {
     /// What all its programs have in common.
     pub settings: Settings,
+    /// Load these programs, by name, whatever the object says; `None` loads those without `?` in
+    /// their section name.
+    pub programs: Option<Vec<String>>,
     /// CPUs that per-CPU values are kept for; runs use CPU numbers below.
     pub ncpus: u32,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { settings: Settings::default(), ncpus: possible_cpus() }
+        Self { settings: Settings::default(), programs: None, ncpus: possible_cpus() }
     }
 }
 
@@ -111,16 +114,26 @@ impl Object {
     ///
     /// [`LoadError`]. Maps that the engine cannot make are an error only when a program uses them.
     pub fn load(object: &Resolved, options: &LoadOptions) -> Result<Self, LoadError> {
-        let spec = object.spec();
+        Self::load_spec(object.spec(), options)
+    }
+
+    /// As [`Object::load`], for an object that needs no resolving: CO-RE relocations and
+    /// `__kconfig` externs that are still open stay as the compiler left them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Object::load`].
+    pub fn load_spec(spec: &ObjectSpec, options: &LoadOptions) -> Result<Self, LoadError> {
         let maps = Maps::create(spec, options)?;
         let settings = Arc::new(options.settings.clone());
         let mut programs = Vec::new();
         for program in &spec.programs {
-            let live = if program.autoload {
-                Some(load_program(spec, program, &maps, &settings)?)
-            } else {
-                None
+            let wanted = match &options.programs {
+                Some(names) => names.contains(&program.name),
+                None => program.autoload,
             };
+            let live =
+                if wanted { Some(load_program(spec, program, &maps, &settings)?) } else { None };
             programs.push(live);
         }
         maps.fill(spec, &programs)?;

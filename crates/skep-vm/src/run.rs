@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
         let field = field.ok_or_else(|| refuse("no field that this program type may read"))?;
         let (start, len) = (u64::from(field.off), u64::from(field.size));
         match field.kind {
-            Kind::Scalar => {
+            Kind::Scalar | Kind::Scalar16 | Kind::Queue => {
                 if off + size > start + len {
                     return Err(refuse("reads past the field"));
                 }
@@ -265,6 +265,11 @@ impl<'a> Run<'a> {
         if len <= 8 && size != len {
             return Err(refuse("writes a part of the field"));
         }
+        let v = match field.kind {
+            Kind::Queue if v & 0xffff_ffff >= 0xffff => return Ok(()),
+            Kind::Queue | Kind::Scalar16 => v & 0xffff,
+            _ => v,
+        };
         if !self.ctx.set_field_bytes(off, size, v) {
             return Err(refuse("writes past the context"));
         }

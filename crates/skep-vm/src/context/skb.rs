@@ -155,24 +155,22 @@ impl SkBuff {
     pub(crate) fn read_legacy(&self, off: i32, out: &mut [u8]) -> bool {
         const NET: i32 = -0x10_0000;
         const LINK: i32 = -0x20_0000;
-        let pulled = self.pulled.len();
-        let from_data = match off {
-            0.. => usize::try_from(off).ok(),
-            NET.. => {
-                usize::try_from(off - NET).ok().and_then(|o| (o + ETH_HLEN).checked_sub(pulled))
-            }
-            LINK.. => match usize::try_from(off - LINK) {
-                Ok(o) if o < pulled => {
-                    let Some(bytes) = self.pulled.get(o..o + out.len()) else { return false };
-                    out.copy_from_slice(bytes);
-                    return true;
-                }
-                Ok(o) => Some(o - pulled),
-                Err(_) => None,
-            },
-            _ => None,
-        };
-        from_data.is_some_and(|off| self.packet.read(off, out))
+        let after = |base: i32| usize::try_from(off - base).unwrap_or(usize::MAX);
+        match off {
+            0.. => usize::try_from(off).is_ok_and(|off| self.packet.read(off, out)),
+            NET.. => self.read_frame(after(NET).saturating_add(ETH_HLEN), out),
+            LINK.. => self.read_frame(after(LINK), out),
+            _ => false,
+        }
+    }
+
+    /// Reads at an offset from the link-layer header, which may lie in front of the packet.
+    fn read_frame(&self, off: usize, out: &mut [u8]) -> bool {
+        let hidden = self.pulled.get(off..).unwrap_or_default();
+        let (front, back) = out.split_at_mut(hidden.len().min(out.len()));
+        front.iter_mut().zip(hidden).for_each(|(to, from)| *to = *from);
+        let rest = (off + front.len()).saturating_sub(self.pulled.len());
+        back.is_empty() || self.packet.read(rest, back)
     }
 }
 

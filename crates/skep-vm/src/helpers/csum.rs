@@ -37,11 +37,19 @@ const fn field(sum: u32) -> u16 {
     !fold32(sum)
 }
 
-/// Ones' complement sum of little-endian 16-bit words, on top of `seed`.
+/// Ones' complement sum of little-endian words, on top of `seed`. Summed in 64 bits as the
+/// kernel does, for 0 has two forms and programs see which.
+#[expect(clippy::cast_possible_truncation, reason = "the two halves are meant")]
 fn partial(bytes: &[u8], seed: u32) -> u32 {
-    let (words, rest) = bytes.as_chunks::<2>();
-    let sum = words.iter().fold(seed, |sum, w| add(sum, u16::from_le_bytes(*w).into()));
-    rest.iter().fold(sum, |sum, &b| add(sum, b.into()))
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let tail = if rest.is_empty() { None } else { Some(&last) };
+    let sum = words.iter().chain(tail).fold(u64::from(seed), |sum, word| {
+        let (sum, carry) = sum.overflowing_add(u64::from_le_bytes(*word));
+        sum + u64::from(carry)
+    });
+    add((sum >> 32) as u32, sum as u32)
 }
 
 /// A checksum field after a part of `from` became `to`.
@@ -63,9 +71,6 @@ const fn low(v: u64) -> u32 {
 /// `bpf_csum_diff`
 fn diff(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     let [from, from_size, to, to_size, seed] = call.args;
-    if !(from_size | to_size).is_multiple_of(4) {
-        return Ok(errno(libc::EINVAL));
-    }
     let from = run.bytes(from, from_size)?;
     let to = run.bytes(to, to_size)?;
     let seed = low(seed);
@@ -140,10 +145,14 @@ fn update(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     Ok(errno(ENOTSUPP))
 }
 
-/// `bpf_csum_level`: as above.
+/// `bpf_csum_level`: as above, so there is no level to ask for (0) and none to change.
 fn level(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     run.skb(call)?;
-    Ok(if call.args[1] > 3 { errno(libc::EINVAL) } else { errno(libc::EACCES) })
+    Ok(match call.args[1] {
+        0 => errno(libc::EACCES),
+        1..=3 => 0,
+        _ => errno(libc::EINVAL),
+    })
 }
 
 #[cfg(test)]

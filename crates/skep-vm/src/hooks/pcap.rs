@@ -281,9 +281,7 @@ fn record<R: Read>(
     let field = |off| order.u32(buf, off).unwrap_or_default();
     let (seconds, fraction, len, original_len) = (field(0), field(4), field(8), field(12));
     let len = packet_len(len, offset)?;
-    stream
-        .fill_rest(buf, 16, 16 + len, "a packet")
-        .or_else(|e| if len == 0 { Ok(()) } else { Err(e) })?;
+    stream.fill_rest(buf, 16, 16 + len, "a packet")?;
     let fraction = u64::from(fraction) * if nanoseconds { 1 } else { 1000 };
     let time_ns = u64::from(seconds) * 1_000_000_000 + fraction;
     Ok(Some(Found { range: 16..16 + len, original_len, time_ns }))
