@@ -174,7 +174,8 @@ impl VerifierLog {
     /// sentence that matters.
     pub fn summary(&self) -> Option<String> {
         let mut lines = self.text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let line = lines.clone().rev().find(|line| is_meaningful(line))?;
+        let line = lines.clone().rev().find(|line| is_meaningful(line));
+        let line = line.or_else(|| lines.clone().next_back())?;
         let omitted = lines.by_ref().count() - 1;
         Some(match omitted {
             0 => line.to_owned(),
@@ -203,14 +204,17 @@ const BOOKKEEPING: &[&str] = &[
     "; ",
     "caller:",
     "callee:",
-    "R0",
-    "R1",
 ];
 
 fn is_meaningful(line: &str) -> bool {
-    let state = || line.split_once(": ").is_some_and(|(pc, _)| pc.parse::<u32>().is_ok());
-    !BOOKKEEPING.iter().any(|start| line.starts_with(start)) && !state()
-        || line.starts_with("R") && line.contains(' ') && !line.contains('=')
+    if BOOKKEEPING.iter().any(|start| line.starts_with(start)) {
+        return false;
+    }
+    // `7: (95) exit`, and the registers behind it: `R0=scalar() R10=fp0`, `fp-8=mmmmmmmm`.
+    let at_insn = line.split_once(": ").is_some_and(|(pc, _)| pc.parse::<u32>().is_ok());
+    let first = line.split_whitespace().next().unwrap_or(line);
+    let state = (first.starts_with('R') || first.starts_with("fp-")) && first.contains('=');
+    !at_insn && !state
 }
 
 #[cfg(test)]
@@ -230,7 +234,12 @@ mod tests {
                 "0: (95) exit\nR0 !read_ok\nprocessed 1 insns\n\n",
                 Some("R0 !read_ok (2 lines omitted)"),
             ),
+            (
+                "0: R1=ctx() R10=fp0\n0: (85) call 1\nR1 type=ctx expected=map_ptr\nprocessed 1 x",
+                Some("R1 type=ctx expected=map_ptr (3 lines omitted)"),
+            ),
             ("unknown opcode 06", Some("unknown opcode 06")),
+            ("processed 5 insns", Some("processed 5 insns")),
         ];
         for (text, want) in cases {
             let log = VerifierLog { text: text.into(), truncated: false };

@@ -24,4 +24,6 @@ pub use link::{AttachError, Link, Target, attach};
 pub use map::{Keys, Map, MapBtf};
 pub use object::{LoadOptions, Object};
 pub use program::{Program, ProgramLoad};
-pub use sys::{ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, possible_cpus};
+pub use sys::{
+    ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, possible_cpus, wait_readable,
+};

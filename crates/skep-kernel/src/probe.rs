@@ -108,20 +108,32 @@ fn refusal_is_proof(prog_type: ProgType) -> bool {
     )
 }
 
+const GET_ATTACH_COOKIE: u32 = 174;
+
+/// What the verifier says of a helper that it does not know, or does not allow for the type.
+const NO_SUCH_HELPER: &[&str] = &["unknown func", "invalid func", "cannot use helper"];
+
+/// May programs of this type call the helper of this number?
+pub fn helper(prog_type: ProgType, number: u32) -> Support {
+    let [_, exit] = RETURN_0;
+    let call = Slot { code: 0x85, imm: number.cast_signed(), ..Slot::default() };
+    match Program::load(&ProgramLoad::new("probe", prog_type, &[call, exit])) {
+        Ok(_) => Support::Yes,
+        Err(LoadError::Rejected { log, .. }) => {
+            if NO_SUCH_HELPER.iter().any(|text| log.text.contains(text)) {
+                Support::No(format!("this kernel has no helper {number} for {prog_type} programs"))
+            } else {
+                // It got as far as the arguments, which are not there.
+                Support::Yes
+            }
+        }
+        Err(e) => of_load_error(&e),
+    }
+}
+
 /// Do perf events carry a cookie that programs can read (Linux 5.15)?
 pub fn bpf_cookie() -> Support {
-    static CACHE: OnceLock<Support> = OnceLock::new();
-    let probe = || {
-        let [_, exit] = RETURN_0;
-        let get_attach_cookie = Slot { code: 0x85, imm: 174, ..Slot::default() };
-        let insns = [get_attach_cookie, exit];
-        match Program::load(&ProgramLoad::new("probe", ProgType::TRACEPOINT, &insns)) {
-            Ok(_) => Support::Yes,
-            Err(LoadError::Rejected { .. }) => Support::No("no bpf_get_attach_cookie".into()),
-            Err(e) => of_load_error(&e),
-        }
-    };
-    CACHE.get_or_init(probe).clone()
+    helper(ProgType::TRACEPOINT, GET_ATTACH_COOKIE)
 }
 
 /// Can maps of this type be made?
@@ -230,6 +242,16 @@ mod tests {
         assert!(map_type(MapType::HASH).is_yes());
         assert!(map_type(MapType::LPM_TRIE).is_yes());
         assert!(prog_type(ProgType::XDP).is_yes());
+    }
+
+    #[test]
+    fn helpers_are_known_by_type() {
+        require_kernel!(can_load().into_result());
+        let (map_lookup, redirect) = (1, 23);
+        assert_eq!(helper(ProgType::SOCKET_FILTER, map_lookup), Support::Yes);
+        assert!(helper(ProgType::XDP, redirect).is_yes());
+        assert!(matches!(helper(ProgType::SOCKET_FILTER, redirect), Support::No(_)));
+        assert!(matches!(helper(ProgType::XDP, 100_000), Support::No(_)));
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Program {
     /// `ENOENT` when nothing is pinned there.
     #[doc(alias = "BPF_OBJ_GET")]
     pub fn open_pinned(path: &Path) -> Result<Self, SysError> {
-        let fd = sys::obj_get(path)?;
+        let fd = sys::prog_get(path)?;
         let info = sys::prog_info(fd.as_fd())?;
         Ok(Self {
             fd,

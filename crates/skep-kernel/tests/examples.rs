@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use skep_abi::ProgType;
 use skep_kernel::{LoadOptions, Object, probe, target};
 use skep_object::ObjectSpec;
 use skep_testing::{repository, require_kernel};
@@ -27,10 +28,18 @@ fn load(name: &str) -> Object {
 #[test]
 fn every_example_without_co_re_loads() {
     require_kernel!(probe::can_load().into_result());
-    for name in ["classify.bpf.o", "rewrite.bpf.o", "composition.bpf.o", "legacy.bpf.o"] {
+    for name in ["classify.bpf.o", "rewrite.bpf.o", "legacy.bpf.o"] {
         let object = load(name);
         assert!(!object.programs().is_empty(), "{name}");
     }
+}
+
+#[test]
+fn the_composition_loads_where_the_kernel_has_loops() {
+    const LOOP: u32 = 181;
+    require_kernel!(probe::can_load().into_result());
+    require_kernel!(probe::helper(ProgType::XDP, LOOP).into_result());
+    assert_eq!(load("composition.bpf.o").programs().len(), 3);
 }
 
 #[test]

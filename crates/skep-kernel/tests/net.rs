@@ -7,8 +7,8 @@ use skep_isa::Slot;
 use skep_kernel::{
     AttachError, Map, Program, ProgramLoad, Target, attach,
     link::{
-        Direction, Method, PacketSocket, XdpMode, attach_socket_filter, attach_tc, attach_xdp,
-        ifindex,
+        Direction, Method, PacketSocket, XdpMode, attach_socket_filter, attach_tc,
+        attach_tc_clsact, attach_xdp, attach_xdp_netlink, ifindex,
     },
     probe,
 };
@@ -122,6 +122,25 @@ fn xdp_drops_in_every_mode_until_it_is_detached() {
 }
 
 #[test]
+fn the_old_way_of_xdp_works_too() {
+    on_a_wire(|wire| {
+        for mode in [XdpMode::Generic, XdpMode::Native] {
+            let map = array();
+            let drop_all = counter(&map, ProgType::XDP, 1);
+            let link = attach_xdp_netlink(&drop_all, wire.far_index, mode).expect("attached");
+            assert_eq!(link.method(), Method::XdpNetlink);
+            assert!(attach_xdp_netlink(&drop_all, wire.far_index, mode).is_err(), "{mode}");
+            wire.near.send(&frame(2)).expect("sent");
+            assert_eq!(received(&wire.far, MOMENT), None, "{mode}");
+            drop(link);
+            wire.near.send(&frame(3)).expect("sent");
+            assert_eq!(received(&wire.far, SECOND).expect("arrived"), frame(3), "{mode}");
+            assert_eq!(count(&map), 1, "{mode}");
+        }
+    });
+}
+
+#[test]
 fn tc_sees_both_directions_and_drops() {
     const SHOT: i32 = 2;
     on_a_wire(|wire| {
@@ -151,7 +170,7 @@ fn the_old_way_of_tc_works_too_and_cleans_up() {
         let map = array();
         let program = counter(&map, ProgType::SCHED_CLS, 0);
         let attach = || {
-            skep_kernel::link::attach_tc_clsact(&program, wire.far_index, Direction::Ingress)
+            attach_tc_clsact(&program, wire.far_index, Direction::Ingress)
                 .expect("clsact and cls_bpf are there")
         };
         let (first, second) = (attach(), attach());

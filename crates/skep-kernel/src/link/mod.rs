@@ -16,7 +16,7 @@ use std::{
 pub use hooks::{Hook, Target, attach, hook};
 pub use net::{
     Direction, PacketSocket, XdpMode, attach_socket_filter, attach_tc, attach_tc_clsact,
-    attach_xdp, ifindex,
+    attach_xdp, attach_xdp_netlink, ifindex,
 };
 pub use trace::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint};
 

@@ -136,19 +136,33 @@ fn xdp(program: &Program, ifindex: u32, mode: XdpMode) -> Result<Link, SysError>
     let (target, flags) = (LinkTarget::Ifindex(ifindex), mode.flags());
     match sys::link_create(program.as_fd(), target, AttachType::XDP.0, flags) {
         Ok(link) => Ok(Link::new(Held::Fd(link), hook)),
-        Err(e) if no_such_link(&e) => {
-            // Only if nothing is there: replacing another's program is not attaching.
-            const UPDATE_IF_NOEXIST: u32 = 1 << 0;
-            let prog = program.as_fd().as_raw_fd();
-            match Socket::open()
-                .and_then(|mut s| s.set_xdp(ifindex, prog, flags | UPDATE_IF_NOEXIST))
-            {
-                Ok(()) => Ok(Link::new(Held::Xdp { ifindex, flags }, hook)),
-                Err(_) => Err(e),
-            }
-        }
+        Err(e) if no_such_link(&e) => xdp_by_netlink(program, ifindex, mode).map_err(|_| e),
         Err(e) => Err(e),
     }
+}
+
+fn xdp_by_netlink(program: &Program, ifindex: u32, mode: XdpMode) -> Result<Link, SysError> {
+    // Only if nothing is there: replacing another's program is not attaching.
+    const UPDATE_IF_NOEXIST: u32 = 1 << 0;
+    let flags = mode.flags();
+    let prog = program.as_fd().as_raw_fd();
+    Socket::open()?.set_xdp(ifindex, prog, flags | UPDATE_IF_NOEXIST)?;
+    Ok(Link::new(Held::Xdp { ifindex, flags }, xdp_hook(ifindex, mode)))
+}
+
+/// Attaches an XDP program over netlink, also where the kernel has links for it. The program stays
+/// attached when this process is killed.
+///
+/// # Errors
+///
+/// As for [`attach_xdp`].
+pub fn attach_xdp_netlink(
+    program: &Program,
+    ifindex: u32,
+    mode: XdpMode,
+) -> Result<Link, AttachError> {
+    xdp_by_netlink(program, ifindex, mode)
+        .map_err(|e| refused(program, &xdp_hook(ifindex, mode), e))
 }
 
 /// Attaches a TC program to an interface: by a tcx link, or where the kernel has none as a filter

@@ -86,19 +86,22 @@ impl Job<'_> {
             load.func_info = &program.func_info;
             load.line_info = &program.line_info;
         }
-        let first = match Program::load(&load) {
+        let mut error = match Program::load(&load) {
             Ok(loaded) => return Ok(loaded),
             Err(e) => e,
         };
         for fallback in [Self::without_attach_type, Self::without_types] {
-            if let Some(notice) = fallback(self, &mut load, &first)
-                && let Ok(loaded) = Program::load(&load)
-            {
-                notices.push(format!("program '{}': {notice}", program.name));
-                return Ok(loaded);
+            let Some(notice) = fallback(self, &mut load, &error) else { continue };
+            match Program::load(&load) {
+                Ok(loaded) => {
+                    notices.push(format!("program '{}': {notice}", program.name));
+                    return Ok(loaded);
+                }
+                // What the kernel says without what it stumbled over is closer to the cause.
+                Err(e) => error = e,
             }
         }
-        Err(self.explained(first))
+        Err(self.explained(error))
     }
 
     /// The verifier sees a call of an absurd helper where something was missing; the object knows

@@ -47,9 +47,13 @@ fn owned(command: &'static str, ret: libc::c_long) -> Result<OwnedFd, SysError> 
     }
 }
 
-/// Waits until one of `fds` can be read, or the time is over. False when the time is over, or a
-/// signal arrived.
-pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> Result<bool, SysError> {
+/// Waits until one of `fds` (ring buffers, perf buffers) can be read, or the time is over. False when
+/// the time is over, or a signal arrived.
+///
+/// # Errors
+///
+/// `EINVAL` when there are more descriptors than the process may have.
+pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> Result<bool, SysError> {
     let mut polled: Vec<libc::pollfd> = fds
         .iter()
         .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })

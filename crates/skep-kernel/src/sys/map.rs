@@ -70,6 +70,7 @@ impl MapFd {
 
     /// Takes a descriptor that came from elsewhere (a pin) and asks the kernel for its shape.
     pub(crate) fn adopt(fd: OwnedFd) -> Result<(Self, obj::MapInfo), SysError> {
+        obj::expect_kind(fd.as_fd(), "bpf-map")?;
         let info = obj::map_info(fd.as_fd())?;
         let map = Self::with_shape(fd, MapType(info.map_type), info.key_size, info.value_size)?;
         Ok((map, info))

@@ -27,7 +27,8 @@ use std::{
 use attr::Attr;
 pub(crate) use btf::btf_load;
 pub use error::{ENOTSUPP, SysError};
-pub(crate) use fs::{detached_mount, wait_readable};
+pub(crate) use fs::detached_mount;
+pub use fs::wait_readable;
 pub(crate) use link::{LinkTarget, link_create, raw_tracepoint_open};
 pub(crate) use map::{Batch, BatchEnd, MapCreate, MapFd};
 pub(crate) use mem::Mapping;
@@ -39,7 +40,7 @@ pub(crate) use perf::{
     bpf_output_event, lost_samples, perf_enable, perf_set_bpf, tracepoint_event,
 };
 pub use prog::{ProgInfo, TestRun, TestRunOptions};
-pub(crate) use prog::{ProgLoad, prog_info, prog_load, test_run};
+pub(crate) use prog::{ProgLoad, prog_get, prog_info, prog_load, test_run};
 
 /// Issues one command; returns what the kernel returned, never negative.
 ///

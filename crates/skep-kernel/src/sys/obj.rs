@@ -2,8 +2,9 @@
 
 use std::{
     ffi::CString,
+    fs,
     os::{
-        fd::{BorrowedFd, OwnedFd},
+        fd::{AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -31,6 +32,22 @@ pub(crate) fn obj_get(path: &Path) -> Result<OwnedFd, SysError> {
     // SAFETY: the kernel reads the NUL-terminated `path`, which lives past the call; the command
     // returns a new descriptor.
     unsafe { bpf_fd(&mut attr) }
+}
+
+/// Is `fd` a BPF object of this kind (`bpf-map`, `bpf-prog`)? Asking the kernel for information does
+/// not tell: it answers for any kind, in that kind's layout.
+pub(super) fn expect_kind(fd: BorrowedFd<'_>, kind: &'static str) -> Result<(), SysError> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let link = fs::read_link(&path).map_err(|e| SysError::new("readlink of /proc/self/fd", e))?;
+    let found = link.to_string_lossy();
+    if found.strip_prefix("anon_inode:") == Some(kind) {
+        return Ok(());
+    }
+    let hint = match kind {
+        "bpf-map" => "what is pinned there is not a map",
+        _ => "what is pinned there is not a program",
+    };
+    Err(SysError::errno_of("BPF_OBJ_GET", libc::EINVAL, hint))
 }
 
 /// Opens a map by its id.

@@ -2,7 +2,8 @@
 
 use std::{
     ffi::CStr,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::Path,
 };
 
 use super::{
@@ -224,6 +225,13 @@ const _: () = assert!(size_of::<RawProgInfo>() == 232);
 // SAFETY: `repr(C)`, integers and byte arrays only, 232 bytes as the kernel's structure, in its
 // order; addresses are null and counts 0 by `Default`, so the kernel copies nothing indirect.
 unsafe impl obj::Info for RawProgInfo {}
+
+/// Opens a pinned program.
+pub(crate) fn prog_get(path: &Path) -> Result<OwnedFd, SysError> {
+    let fd = obj::obj_get(path)?;
+    obj::expect_kind(fd.as_fd(), "bpf-prog")?;
+    Ok(fd)
+}
 
 /// Asks the kernel about a program.
 pub(crate) fn prog_info(fd: BorrowedFd<'_>) -> Result<ProgInfo, SysError> {
