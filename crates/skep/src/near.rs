@@ -5,7 +5,6 @@
 /// A name is near when it differs in a third of its letters at most, or when one contains the
 /// other.
 pub(crate) fn near<'a>(wanted: &str, all: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    let limit = wanted.chars().count().div_ceil(3);
     let mut found: Vec<(usize, &str)> = all
         .into_iter()
         .filter_map(|name| {
@@ -13,6 +12,7 @@ pub(crate) fn near<'a>(wanted: &str, all: impl IntoIterator<Item = &'a str>) -> 
                 && !name.is_empty()
                 && (name.contains(wanted) || wanted.contains(name));
             let d = distance(&wanted.to_lowercase(), &name.to_lowercase());
+            let limit = wanted.chars().count().max(name.chars().count()).div_ceil(3);
             (d <= limit || contains).then_some((d, name))
         })
         .collect();

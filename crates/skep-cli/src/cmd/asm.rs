@@ -48,10 +48,7 @@ enum Format {
 impl Asm {
     pub fn run(self, out: &mut dyn Write) -> anyhow::Result<u8> {
         let text = read_text(&self.file)?;
-        let slots = assemble(&text).with_context(|| match self.file.to_str() {
-            Some("-") => "stdin".into(),
-            _ => self.file.display().to_string(),
-        })?;
+        let slots = assemble(&text).with_context(|| name_of(&self.file))?;
         let bytes = match self.format {
             Format::Hex => format!("{}\n", hex(&slots)).into_bytes(),
             Format::Raw => bytes(&slots),
@@ -71,6 +68,11 @@ impl Asm {
     fn elf(&self, _slots: Vec<Slot>) -> anyhow::Result<Vec<u8>> {
         anyhow::bail!("not there yet")
     }
+}
+
+/// What errors call a file that may be stdin.
+pub fn name_of(path: &Path) -> String {
+    if path.as_os_str() == "-" { "stdin".into() } else { path.display().to_string() }
 }
 
 /// A text file, or stdin for `-`.

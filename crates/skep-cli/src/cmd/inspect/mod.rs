@@ -47,7 +47,7 @@ impl Inspect {
         section(&mut out, heads, "variables", variables)?;
         section(&mut out, heads, "externs", externs(spec))?;
         section(&mut out, heads, "CO-RE relocations", core(spec))?;
-        section(&mut out, heads, "needs", [Line::Needs(needs::needs(spec))].into_iter())?;
+        section(&mut out, heads, "needs", [Line::Needs(needs::Needs::of(spec))].into_iter())?;
         Ok(DONE)
     }
 }

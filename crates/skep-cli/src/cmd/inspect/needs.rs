@@ -1,80 +1,81 @@
-//! What an object asks of a kernel, found in its tables and instructions.
+//! What an object asks of a kernel, by name.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
-use skep::{
-    abi::helper,
-    isa::{CallTarget, Insn},
-    spec::{
-        ObjectSpec,
-        spec::{ExternKind, ProgramSpec},
-    },
-};
+use skep::{abi::helper, spec::ObjectSpec};
 
 /// What an object asks of a kernel.
 #[derive(Debug, Serialize)]
 pub struct Needs {
-    pub program_types: BTreeSet<String>,
-    pub map_types: BTreeSet<String>,
-    pub helpers: BTreeSet<String>,
-    pub kernel_functions: BTreeSet<String>,
+    program_types: Vec<String>,
+    attach_types: Vec<String>,
+    map_types: Vec<String>,
+    helpers: Vec<String>,
+    kernel_functions: Vec<String>,
+    kernel_symbols: Vec<String>,
+    kernel_options: Vec<String>,
     /// CO-RE relocations: the kernel's BTF is needed to resolve them.
-    pub core_relocations: usize,
-    /// The first release with all program types.
+    core_relocations: usize,
+    /// The first release with these program and attach types.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub linux: Option<String>,
+    linux: Option<String>,
+}
+
+impl Needs {
+    /// Gives names to what `spec` needs.
+    pub fn of(spec: &ObjectSpec) -> Self {
+        let needs = spec.needs();
+        let weak = |list: &BTreeMap<String, bool>| {
+            let text = |(name, weak): (&String, &bool)| match weak {
+                true => format!("{name} (may be absent)"),
+                false => name.clone(),
+            };
+            list.iter().map(text).collect()
+        };
+        Self {
+            program_types: needs.prog_types.iter().map(ToString::to_string).collect(),
+            attach_types: needs.attach_types.iter().map(ToString::to_string).collect(),
+            map_types: needs.map_types.iter().map(ToString::to_string).collect(),
+            helpers: needs.helpers.keys().map(|&id| helper_name(id)).collect(),
+            kernel_functions: weak(&needs.kfuncs),
+            kernel_symbols: weak(&needs.ksyms),
+            kernel_options: weak(&needs.kconfig),
+            core_relocations: needs.core_relocs,
+            linux: needs.oldest_release().map(|r| r.to_string()),
+        }
+    }
+}
+
+/// The name of a helper; its number, where the table has no name.
+fn helper_name(id: u32) -> String {
+    let proto = i32::try_from(id).ok().and_then(helper::proto);
+    proto.map_or_else(|| format!("helper {id}"), |p| p.name.into())
 }
 
 impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
         let rows = [
-            ("program types", list(&self.program_types)),
-            ("map types", list(&self.map_types)),
-            ("helpers", list(&self.helpers)),
-            ("kernel functions", list(&self.kernel_functions)),
+            ("program types", &self.program_types),
+            ("attach types", &self.attach_types),
+            ("map types", &self.map_types),
+            ("helpers", &self.helpers),
+            ("kernel functions", &self.kernel_functions),
+            ("kernel symbols", &self.kernel_symbols),
+            ("kernel options", &self.kernel_options),
         ];
-        let mut rows: Vec<_> = rows.into_iter().filter(|(_, text)| !text.is_empty()).collect();
+        let filled = rows.into_iter().filter(|(_, list)| !list.is_empty());
+        let mut rows: Vec<_> = filled.map(|(what, list)| (what, list.join(", "))).collect();
         if self.core_relocations > 0 {
-            rows.push(("kernel BTF", format!("for {} CO-RE relocations", self.core_relocations)));
+            rows.push(("kernel types", format!("for {} CO-RE relocations", self.core_relocations)));
         }
         if let Some(linux) = &self.linux {
             rows.push(("Linux", format!("{linux} or later, by the program types")));
         }
         for (i, (what, text)) in rows.iter().enumerate() {
             let newline = if i == 0 { "" } else { "\n" };
-            write!(f, "{newline}  {what:<16} {text}")?;
+            write!(f, "{newline}  {what:<18} {text}")?;
         }
         Ok(())
     }
-}
-
-/// Collects what `spec` needs.
-pub fn needs(spec: &ObjectSpec) -> Needs {
-    let types = || spec.programs.iter().filter_map(|p| p.prog_type);
-    let linux = types().filter_map(|t| t.since()).max();
-    Needs {
-        program_types: types().map(|t| t.to_string()).collect(),
-        map_types: spec.maps.iter().map(|m| m.def.map_type.to_string()).collect(),
-        helpers: spec.programs.iter().flat_map(helpers).collect(),
-        kernel_functions: spec
-            .externs
-            .iter()
-            .filter(|e| e.kind == ExternKind::Kfunc)
-            .map(|e| e.name.clone())
-            .collect(),
-        core_relocations: spec.programs.iter().map(|p| p.core_relos.len()).sum(),
-        linux: linux.map(|r| r.to_string()),
-    }
-}
-
-/// Names of the helpers a program calls; numbers, where the table has no name.
-fn helpers(program: &ProgramSpec) -> BTreeSet<String> {
-    let insns = skep::isa::decode(&program.insns).unwrap_or_default();
-    let called = insns.into_iter().filter_map(|(_, insn)| match insn {
-        Insn::Call(CallTarget::Helper(id)) => Some(id),
-        _ => None,
-    });
-    called.map(|id| helper::proto(id).map_or(format!("helper {id}"), |p| p.name.into())).collect()
 }

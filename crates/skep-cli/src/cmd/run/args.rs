@@ -140,6 +140,15 @@ impl EngineArgs {
         Ok(())
     }
 
+    /// The engine for a program that gets its input from the command line: `auto` is the embedded
+    /// one, for a kernel adds nothing to that.
+    pub fn for_bytes(&self) -> anyhow::Result<Engine> {
+        match self.engine {
+            EngineChoice::Auto => Ok(Engine::embedded_because("the input is given")),
+            choice => self.engine(choice),
+        }
+    }
+
     /// The engine by this choice.
     pub fn engine(&self, choice: EngineChoice) -> anyhow::Result<Engine> {
         match choice {
