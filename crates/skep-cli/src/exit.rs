@@ -48,6 +48,20 @@ fn code_of(e: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
 }
 
+/// The error and its causes in one line. A cause that the text before it already ends with is not
+/// repeated.
+pub fn message(e: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in e.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// What to do instead, when an error knows it.
 pub fn hint(e: &anyhow::Error) -> Option<String> {
     e.chain().find_map(|c| c.downcast_ref::<Cannot>()).map(|c| c.hint.clone())
@@ -79,6 +93,12 @@ mod tests {
         }
         let e = Err::<(), _>(cannot()).context("loading").unwrap_err();
         assert_eq!(hint(&e).as_deref(), Some("use embedded"));
+    }
+
+    #[test]
+    fn a_cause_that_was_said_is_not_repeated() {
+        let e = anyhow::anyhow!("insn 3: too long").context("x: insn 3: too long").context("run");
+        assert_eq!(message(&e), "run: x: insn 3: too long");
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Err(e) => {
             // What was already said belongs before the error; a failing flush changes nothing now.
             drop(out.flush());
-            eprintln!("error: {e:#}");
+            eprintln!("error: {}", exit::message(&e));
             if let Some(hint) = exit::hint(&e) {
                 eprintln!("hint: {hint}");
             }

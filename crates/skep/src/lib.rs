@@ -9,6 +9,7 @@ mod loaded;
 mod map;
 mod near;
 mod object;
+pub mod packets;
 mod plain;
 mod program;
 mod target;

@@ -1,5 +1,5 @@
 //! Runs the binary and compares what it says with files beside the tests.
-#![allow(dead_code, reason = "each test file uses its part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
 
 use std::{
     fs,

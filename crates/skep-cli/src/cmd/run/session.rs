@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use skep::{
-    Attach, Direction, Engine, Events, Link, Loaded, Map, Object, Program, TestInput, TestRun,
+    Attach, Direction, Engine, Events, Link, Loaded, Map, Object, PrintSink, Program, TestRun,
     abi::{AttachType, ProgType},
+    packets::ETHERNET_HEADER,
     verdict,
 };
 
@@ -36,6 +38,14 @@ impl Shared<'_> {
         self.stop.asked() || self.args.duration.is_some_and(|d| self.started.elapsed() >= d)
     }
 
+    /// How the run ends, in words.
+    pub fn ending(&self) -> String {
+        match self.args.duration {
+            Some(d) => format!("ends after {d:?}"),
+            None => "ends with Ctrl-C".into(),
+        }
+    }
+
     /// How long to wait for events at most.
     pub fn wait(&self) -> Duration {
         let left = self.args.duration.map(|d| d.saturating_sub(self.started.elapsed()));
@@ -49,8 +59,28 @@ pub struct Session {
     readers: Vec<Reader>,
     /// Programs that get packets, with what they decided.
     packet: Vec<(Program, Verdicts)>,
+    printed: Printed,
     /// Attachments; dropping them detaches.
     links: Vec<Link>,
+}
+
+/// Lines of `bpf_printk`, between the program that writes them and the output.
+#[derive(Clone, Debug, Default)]
+struct Printed(Arc<Mutex<Vec<String>>>);
+
+impl Printed {
+    fn sink(&self) -> PrintSink {
+        let lines = Arc::clone(&self.0);
+        Arc::new(move |line| {
+            // A poisoned lock means another thread died while it pushed: the lines are whole.
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push(line.trim_end().to_owned());
+        })
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A ring or perf buffer that is read.
@@ -62,7 +92,9 @@ struct Reader {
 
 impl Session {
     /// Loads an object and makes it ready to be fed.
-    pub fn load(object: Object, engine: &Engine, shared: &Shared<'_>) -> anyhow::Result<Self> {
+    pub fn load(mut object: Object, engine: &Engine, shared: &Shared<'_>) -> anyhow::Result<Self> {
+        let printed = Printed::default();
+        object.print_to(printed.sink());
         let tail_called: Vec<String> = object
             .tail_called()
             .into_iter()
@@ -96,26 +128,31 @@ impl Session {
             (p.clone(), empty)
         });
         let packet = packet.collect();
-        Ok(Self { readers, packet, links: Vec::new(), loaded })
+        Ok(Self { readers, packet, printed, links: Vec::new(), loaded })
     }
 
-    /// The packet programs that are fed.
-    pub fn packet_programs(&self) -> impl Iterator<Item = &Program> {
-        self.packet.iter().map(|(p, _)| p)
+    /// Number of packet programs that are fed.
+    pub fn packet_programs(&self) -> usize {
+        self.packet.len()
     }
 
-    /// Gives a packet to each packet program; `after` sees what became of it.
+    /// Gives a packet to each packet program whose hook it would pass; `after` sees what became of
+    /// it. `outgoing` is for packets of an interface.
     pub fn packet(
         &mut self,
         data: &[u8],
+        outgoing: Option<bool>,
         mut after: impl FnMut(&Program, &TestRun) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         for (program, count) in &mut self.packet {
+            if outgoing.is_some_and(|outgoing| !sees(program, outgoing)) {
+                continue;
+            }
             if data.len() < ETHERNET_HEADER {
                 count.skipped += 1;
                 continue;
             }
-            let run = program.test_run(TestInput::packet(data))?;
+            let run = program.run_on_frame(data)?;
             count.packets += 1;
             count.bytes += data.len() as u64;
             let name = verdict::name(program.prog_type(), run.retval);
@@ -153,6 +190,9 @@ impl Session {
 
     /// Writes the events that are there; waits up to `wait` for the first.
     pub fn events(&mut self, wait: Duration, out: &mut Out<'_>) -> anyhow::Result<()> {
+        for text in self.printed.take() {
+            out.emit(&Line::Printk { text })?;
+        }
         let btf = self.loaded.spec().btf.as_ref();
         for reader in &mut self.readers {
             for record in reader.events.poll(wait) {
@@ -194,8 +234,17 @@ impl Session {
     }
 }
 
-/// What an engine takes as a packet has at least this many bytes.
-const ETHERNET_HEADER: usize = 14;
+/// Do packets of this direction pass the program's hook?
+fn sees(program: &Program, outgoing: bool) -> bool {
+    match program.prog_type() {
+        ProgType::SOCKET_FILTER => true,
+        _ => outgoing == is_egress(program),
+    }
+}
+
+fn is_egress(program: &Program) -> bool {
+    program.attach_type() == Some(AttachType::TCX_EGRESS)
+}
 
 /// Attaches everything and streams events until the end.
 pub fn attached(
@@ -212,7 +261,7 @@ pub fn attached(
     eprintln!(
         "attached {} programs; {}",
         sessions.iter().map(|s| s.links.len()).sum::<usize>(),
-        ending(shared)
+        shared.ending()
     );
     while !shared.over() {
         let readers: usize = sessions.iter().map(|s| s.readers.len()).sum();
@@ -227,21 +276,13 @@ pub fn attached(
     Ok(())
 }
 
-fn ending(shared: &Shared<'_>) -> String {
-    match shared.args.duration {
-        Some(d) => format!("ends after {d:?}"),
-        None => "ends with Ctrl-C".into(),
-    }
-}
-
 /// How a packet program attaches to an interface.
 fn on_interface(program: &Program, ifindex: u32, mode: XdpMode) -> Attach {
     match program.prog_type() {
         ProgType::XDP => Attach::Xdp { ifindex, mode: mode.into() },
         ProgType::SOCKET_FILTER => Attach::Packets { ifindex },
         _ => {
-            let egress = program.attach_type() == Some(AttachType::TCX_EGRESS);
-            let direction = if egress { Direction::Egress } else { Direction::Ingress };
+            let direction = if is_egress(program) { Direction::Egress } else { Direction::Ingress };
             Attach::Tc { ifindex, direction }
         }
     }

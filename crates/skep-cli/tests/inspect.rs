@@ -1,0 +1,71 @@
+//! `skep inspect` and `skep disasm` of the examples, word by word; asm and disasm together.
+
+mod common;
+
+use common::{golden, json, run, run_with};
+
+const EXAMPLES: &[&str] = &["classify", "rewrite", "composition", "legacy", "execsnoop"];
+
+#[test]
+fn examples_are_inspected_and_disassembled() {
+    for example in EXAMPLES {
+        let object = format!("examples/{example}.bpf.o");
+        for command in ["inspect", "disasm"] {
+            let text = run(&[command, &object]);
+            assert_eq!((text.code, text.err.as_str()), (0, ""), "{command} {example}");
+            golden(&format!("{command}/{example}.txt"), &text.out);
+            let lines = run(&[command, &object, "--json"]);
+            assert!(!json(&lines.out).is_empty());
+        }
+        golden(
+            &format!("inspect/{example}.json"),
+            &run(&["inspect", &object, "--json"]).out,
+        );
+    }
+}
+
+#[test]
+fn what_disasm_prints_asm_reads() {
+    for example in EXAMPLES {
+        let object = format!("examples/{example}.bpf.o");
+        let programs = run(&["inspect", &object, "--json"]).out;
+        let names = json(&programs).into_iter().filter(|l| l["type"] == "program");
+        for name in names.map(|l| l["name"].as_str().expect("a name").to_owned()) {
+            let lines = json(&run(&["disasm", &object, "--prog", &name, "--json"]).out);
+            let field = |f: &str| {
+                let column = lines.iter().map(|l| l[f].as_str().expect("text").to_owned());
+                column.collect::<Vec<_>>()
+            };
+            let text = field("insn").join("\n");
+            let ran = run_with(&["asm", "-"], text.as_bytes());
+            assert_eq!(ran.out.trim(), field("bytes").join(" "), "{example} {name}: {}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn hex_is_disassembled() {
+    let ran = run(&["disasm", "--bytes", "--hex", "b7 00 00 00 2a 00 00 00 9500000000000000"]);
+    assert_eq!(
+        ran.out,
+        "   0: b7 00 00 00 2a 00 00 00 r0 = 42\n   1: 95 00 00 00 00 00 00 00 exit\n"
+    );
+}
+
+#[test]
+fn a_classic_filter_is_printed_and_converted() {
+    let filter = b"4\n40 0 0 12\n21 0 1 2048\n6 0 0 262144\n6 0 0 0\n";
+    let text = run_with(&["cbpf"], filter);
+    assert!(text.out.starts_with("(000) ldh      [12]\n(001) jeq      #0x800"), "{}", text.out);
+    let ebpf = run_with(&["cbpf", "--ebpf"], filter);
+    assert_eq!(run_with(&["asm", "-"], ebpf.out.as_bytes()).code, 0);
+}
+
+#[test]
+fn types_are_dumped_as_c_and_raw() {
+    let object = "examples/execsnoop.bpf.o";
+    let c = run(&["btf", "dump", object]).out;
+    assert!(c.contains("struct event {") && c.contains("char comm[16];"), "{c}");
+    let raw = run(&["btf", "dump", object, "--format", "raw"]).out;
+    assert!(raw.contains("STRUCT 'event' size="), "{raw}");
+}

@@ -1,0 +1,34 @@
+//! Packets: captures to read and write, copies from an interface, programs run on frames.
+
+use skep_abi::ProgType;
+pub use skep_vm::hooks::{
+    af_packet::{AfPacket, LivePacket},
+    pcap::{CapturedPacket, PcapError, PcapReader, PcapWriter},
+};
+
+use crate::{Program, RunError, TestInput, TestRun};
+
+/// Bytes of an Ethernet header; both engines refuse to run on less.
+pub const ETHERNET_HEADER: usize = 14;
+
+impl Program {
+    /// Runs a packet program on an Ethernet frame, as its hook would hand it over.
+    ///
+    /// This is [`Program::test_run`] except for socket filters: there a test run hides the Ethernet
+    /// header from the program, while on the packet socket that filters are written for it is the
+    /// beginning of the packet, and so it is here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::test_run`].
+    pub fn run_on_frame(&self, frame: &[u8]) -> Result<TestRun, RunError> {
+        if self.prog_type() != ProgType::SOCKET_FILTER {
+            return self.test_run(TestInput::packet(frame));
+        }
+        // A second header in front is the one that gets hidden.
+        let header = frame.get(..ETHERNET_HEADER).unwrap_or(frame);
+        let mut run = self.test_run(TestInput::packet(&[header, frame].concat()))?;
+        run.data.drain(..header.len().min(run.data.len()));
+        Ok(run)
+    }
+}
