@@ -9,7 +9,6 @@ use crate::cmd;
 #[command(
     name = "skep",
     version,
-    propagate_version = true,
     after_help = "Exit codes: 0 done, 1 the program or input is at fault, 2 wrong usage, \
                   3 this system cannot, 130 interrupted after a clean detach."
 )]

@@ -22,11 +22,13 @@ impl Format {
 pub struct Out<'a> {
     writer: &'a mut dyn Write,
     format: Format,
+    /// Has text been written?
+    begun: bool,
 }
 
 impl<'a> Out<'a> {
     pub fn new(writer: &'a mut dyn Write, format: Format) -> Self {
-        Self { writer, format }
+        Self { writer, format, begun: false }
     }
 
     /// Writes one value. Text that is empty writes nothing.
@@ -40,10 +42,19 @@ impl<'a> Out<'a> {
                 let text = value.to_string();
                 if !text.is_empty() {
                     writeln!(self.writer, "{text}")?;
+                    self.begun = true;
                 }
             }
         }
         Ok(())
+    }
+
+    /// As [`Out::emit`]; in text an empty line stands before it, unless it comes first.
+    pub fn section<T: serde::Serialize + fmt::Display>(&mut self, value: &T) -> anyhow::Result<()> {
+        if self.format == Format::Text && self.begun {
+            writeln!(self.writer)?;
+        }
+        self.emit(value)
     }
 
     /// Hands over what was written so far; live streams call it after each batch.

@@ -17,10 +17,7 @@ fn examples_are_inspected_and_disassembled() {
             let lines = run(&[command, &object, "--json"]);
             assert!(!json(&lines.out).is_empty());
         }
-        golden(
-            &format!("inspect/{example}.json"),
-            &run(&["inspect", &object, "--json"]).out,
-        );
+        golden(&format!("inspect/{example}.json"), &run(&["inspect", &object, "--json"]).out);
     }
 }
 

@@ -114,11 +114,10 @@ impl Disasm {
         }
         let spec = object.spec();
         let wanted = |p: &&ProgramSpec| self.prog.is_empty() || self.prog.contains(&p.name);
-        for (i, program) in spec.programs.iter().filter(wanted).enumerate() {
+        for program in spec.programs.iter().filter(wanted) {
             if !self.json {
-                let gap = if i == 0 { "" } else { "\n" };
                 let (slots, section) = (program.insns.len(), &program.section);
-                out.emit(&Head(format!("{gap}{section}: {slots} slots")))?;
+                out.section(&Head(format!("{section}: {slots} slots")))?;
             }
             self.program(spec, program, &mut out)?;
         }

@@ -100,7 +100,7 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Object(o) => o.fmt(f),
-            Self::Heading { title } => write!(f, "\n{title}"),
+            Self::Heading { title } => f.write_str(title),
             Self::Program(p) => p.fmt(f),
             Self::Map(m) => m.fmt(f),
             Self::Variable(v) => v.fmt(f),

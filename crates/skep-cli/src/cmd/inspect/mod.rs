@@ -61,7 +61,7 @@ fn section(
 ) -> anyhow::Result<()> {
     let mut lines = lines.peekable();
     if heading && lines.peek().is_some() {
-        out.emit(&Line::Heading { title })?;
+        out.section(&Line::Heading { title })?;
     }
     lines.try_for_each(|line| out.emit(&line))
 }

@@ -94,8 +94,7 @@ impl fmt::Display for Line {
             Self::Event(e) => e.fmt(f),
             Self::Printk { text } => write!(f, "printk: {text}"),
             Self::Verdicts(v) => v.fmt(f),
-            Self::Lost { events: 0, .. } => Ok(()),
-            Self::Lost { map, events } => write!(f, "\nlost: {events} events of {map}"),
+            Self::Lost { map, events } => write!(f, "lost: {events} events of {map}"),
             Self::Map(m) => m.fmt(f),
             Self::Variables(v) => v.fmt(f),
         }
@@ -112,11 +111,7 @@ impl fmt::Display for Event {
 
 impl fmt::Display for Verdicts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\nverdicts of {}: {} packets, {} bytes",
-            self.program, self.packets, self.bytes
-        )?;
+        write!(f, "verdicts of {}: {} packets, {} bytes", self.program, self.packets, self.bytes)?;
         if self.skipped > 0 {
             write!(f, ", {} more skipped (shorter than an Ethernet header)", self.skipped)?;
         }
@@ -127,8 +122,8 @@ impl fmt::Display for Verdicts {
 
 impl fmt::Display for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listed = self.entries.len();
-        write!(f, "\nmap {} ({}): {listed} entries", self.map, self.map_type)?;
+        let listed = entries_text(self.entries.len());
+        write!(f, "map {} ({}): {listed}", self.map, self.map_type)?;
         if self.zero_entries > 0 {
             write!(f, ", {} more are zero", self.zero_entries)?;
         }
@@ -138,7 +133,7 @@ impl fmt::Display for Map {
 
 impl fmt::Display for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\nvariables of {}", self.map)?;
+        write!(f, "variables of {}", self.map)?;
         write_rows(f, &self.variables.rows(), 2)
     }
 }
@@ -152,7 +147,7 @@ fn write_entries(f: &mut fmt::Formatter<'_>, entries: &[Entry], indent: usize) -
             EntryValue::Plain(value) => write!(f, "\n{:indent$}{key:<width$}  {value}", "")?,
             EntryValue::Named { map } => write!(f, "\n{:indent$}{key:<width$}  map {map}", "")?,
             EntryValue::Inner(inner) => {
-                write!(f, "\n{:indent$}{key}: {} entries", "", inner.len())?;
+                write!(f, "\n{:indent$}{key}: {}", "", entries_text(inner.len()))?;
                 write_entries(f, inner, indent + 2)?;
             }
         }
@@ -161,6 +156,10 @@ fn write_entries(f: &mut fmt::Formatter<'_>, entries: &[Entry], indent: usize) -
         }
     }
     Ok(())
+}
+
+fn entries_text(n: usize) -> String {
+    if n == 1 { "1 entry".into() } else { format!("{n} entries") }
 }
 
 fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[(String, String)], indent: usize) -> fmt::Result {

@@ -210,12 +210,13 @@ impl Session {
         self.events(Duration::ZERO, out)?;
         for (_, verdicts) in self.packet.drain(..) {
             if verdicts.packets + verdicts.skipped > 0 {
-                out.emit(&Line::Verdicts(verdicts))?;
+                out.section(&Line::Verdicts(verdicts))?;
             }
         }
         for reader in &self.readers {
-            if let Some(events) = reader.events.lost() {
-                out.emit(&Line::Lost { map: reader.map.clone(), events })?;
+            // In text only a loss is news; JSON says 0 too.
+            if let Some(events) = reader.events.lost().filter(|n| *n > 0 || shared.args.json) {
+                out.section(&Line::Lost { map: reader.map.clone(), events })?;
             }
         }
         let btf = self.loaded.spec().btf.as_ref();
@@ -227,7 +228,7 @@ impl Session {
                 names => names.contains(&spec.name),
             };
             if shown {
-                out.emit(&maps::line(btf, spec, map, &named, style)?)?;
+                out.section(&maps::line(btf, spec, map, &named, style)?)?;
             }
         }
         out.flush()

@@ -1,0 +1,149 @@
+//! The same objects and packets on the embedded engine and in the kernel: same maps, same verdicts,
+//! same bytes out.
+
+mod common;
+
+use std::{collections::BTreeMap, fs::File, io::BufReader};
+
+use skep::{Engine, Loaded, Object, packets::PcapReader, verdict};
+
+/// Every example that packets are given to, and the program they go to.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("classify", "classify"),
+    ("rewrite", "rewrite"),
+    ("rewrite", "rewrite_tcx"),
+    ("composition", "composition"),
+    ("legacy", "count_packet"),
+];
+
+/// What became of a packet: verdict and bytes.
+type Fate = (u32, Vec<u8>);
+
+/// Entries by key, per-CPU values summed word by word.
+type Contents = BTreeMap<Vec<u8>, Vec<u64>>;
+
+fn frames() -> Vec<Vec<u8>> {
+    let path = skep_testing::repository().join("examples/traffic.pcap");
+    let file = BufReader::new(File::open(path).expect("the trace is in the repository"));
+    let mut reader = PcapReader::new(file).expect("the trace is a capture");
+    let mut frames = Vec::new();
+    while let Some(packet) = reader.next_packet().expect("the trace is whole") {
+        frames.push(packet.data.to_vec());
+    }
+    frames
+}
+
+fn load(example: &str, program: &str, engine: &Engine) -> Loaded {
+    let path = skep_testing::repository().join(format!("examples/{example}.bpf.o"));
+    let mut object = Object::open(path).expect("the example opens");
+    object.pin_maps(false);
+    object.select(&[program]).expect("the program is there");
+    object.load(engine).expect("the example loads")
+}
+
+fn run(loaded: &Loaded, program: &str, frames: &[Vec<u8>]) -> Vec<Fate> {
+    let program = loaded.program(program).expect("the program is loaded");
+    let fate = |frame: &Vec<u8>| {
+        let run = program.run_on_frame(frame).expect("the program runs");
+        (run.retval, run.data)
+    };
+    frames.iter().map(fate).collect()
+}
+
+fn contents(loaded: &Loaded) -> BTreeMap<String, Contents> {
+    let mut all = BTreeMap::new();
+    for (spec, map) in loaded.maps() {
+        let is_array = spec.def.map_type == skep::abi::MapType::PROG_ARRAY;
+        if is_array || spec.def.map_type.is_map_in_map() {
+            continue;
+        }
+        let words = |value: &[u8]| -> Vec<u64> {
+            let word = |chunk: &[u8]| {
+                let mut bytes = [0; 8];
+                bytes[..chunk.len()].copy_from_slice(chunk);
+                u64::from_ne_bytes(bytes)
+            };
+            value.chunks(8).map(word).collect()
+        };
+        let mut found = Contents::new();
+        for (key, value) in map.entries().expect("the map can be read") {
+            let mut sum = vec![0u64; words(&vec![0; spec.def.value_size as usize]).len()];
+            for cpu in map.split_cpus(&value) {
+                sum.iter_mut().zip(words(cpu)).for_each(|(s, w)| *s = s.wrapping_add(w));
+            }
+            found.insert(key, sum);
+        }
+        all.insert(spec.name.clone(), found);
+    }
+    all
+}
+
+fn kernel() -> Option<Engine> {
+    match Engine::kernel() {
+        Ok(engine) => Some(engine),
+        Err(e) => {
+            skep_testing::skip(skep_testing::Skip::Kernel, "both_engines", &e.to_string());
+            None
+        }
+    }
+}
+
+#[test]
+fn examples_do_the_same_on_both_engines() {
+    let Some(kernel) = kernel() else { return };
+    let frames = frames();
+    for (example, program) in EXAMPLES {
+        let [here, there] = [Engine::embedded(), kernel.clone()].map(|engine| {
+            let loaded = load(example, program, &engine);
+            let fates = run(&loaded, program, &frames);
+            (fates, contents(&loaded))
+        });
+        for (number, (ours, theirs)) in here.0.iter().zip(&there.0).enumerate() {
+            assert_eq!(ours, theirs, "{example} {program}, packet {}", number + 1);
+        }
+        assert_eq!(here.1, there.1, "{example} {program}");
+        // A test of equality must not be one of nothing.
+        assert!(here.1.values().any(|map| map.values().flatten().any(|w| *w != 0)), "{example}");
+    }
+}
+
+#[test]
+fn the_command_prints_the_same_for_both_engines() {
+    if kernel().is_none() {
+        return;
+    }
+    for example in ["classify", "rewrite", "composition", "legacy"] {
+        let object = format!("examples/{example}.bpf.o");
+        let [here, there] = ["embedded", "kernel"].map(|engine| {
+            let file = common::Scratch::new(&format!("{example}-{engine}.pcap"));
+            let ran = common::run(&[
+                "run",
+                &object,
+                "--pcap",
+                "examples/traffic.pcap",
+                "--engine",
+                engine,
+                "--no-pin",
+                "--json",
+                "--write-pcap",
+                file.path(),
+            ]);
+            assert_eq!(ran.code, 0, "{example} {engine}: {}", ran.err);
+            (ran.out, std::fs::read(&file.0).expect("the capture was written"))
+        });
+        assert!(here.0.contains("\"verdicts\""), "{example}");
+        assert_eq!(here.0, there.0, "{example}");
+        assert!(here.1 == there.1, "{example}: the captures differ");
+    }
+}
+
+#[test]
+fn verdicts_have_names_on_both_engines() {
+    let Some(kernel) = kernel() else { return };
+    for engine in [Engine::embedded(), kernel] {
+        let loaded = load("classify", "classify", &engine);
+        let program = loaded.program("classify").expect("the program is loaded");
+        let run = program.run_on_frame(&[0; 60]).expect("the program runs");
+        assert_eq!(verdict::name(program.prog_type(), run.retval), "XDP_PASS");
+    }
+}
