@@ -80,15 +80,15 @@ impl<'a> Resolver<'a> {
         let name = self.local.name(root).ok_or(CoreError::NoSuchType(root))?;
         let spec = Spec::parse(self.local, root, access, kind)?;
         let local = spec.text(self.local);
-        let own = calc::value(self.local, &spec);
         if kind == CoreKind::TypeIdLocal {
-            let own = own?;
+            let own = calc::value(self.local, &spec)?;
             let value = CoreValue::Patch(patch(own, Width::Same, own));
             return Ok(Resolved { local, found: None, value });
         }
         if name.is_empty() {
             return Err(CoreError::Anonymous { kind, root: local });
         }
+        let own = calc::value(self.local, &spec)?;
         let candidates = match self.candidates.remove(&root) {
             Some(known) => known,
             None => self.find_candidates(root, name),
@@ -105,7 +105,6 @@ impl<'a> Resolver<'a> {
                 return Err(e);
             }
         };
-        let own = own?;
         let Some(chosen) = chosen else {
             let value = match calc::absent(kind) {
                 Some(side) => CoreValue::Patch(patch(own, Width::Same, side)),
