@@ -54,11 +54,13 @@ impl Externs {
                 problem: problem.to_owned(),
             };
             let (id, ty) = extern_type(btf, s.name).ok_or_else(|| wrong("it has no BTF type"))?;
-            let section = sections.get(&id).ok_or_else(|| wrong("no section of BTF has it"))?;
+            let section = sections.get(&id).copied();
             let mut value = (0, 0);
-            let kind = match (btf.name(*section).unwrap_or_default(), ty) {
-                (KCONFIG, Some(ty)) => {
-                    kconfig_type = Some(*section);
+            let kind = match (section.map(|s| btf.name(s).unwrap_or_default()), ty) {
+                // Functions that are declared without section can be nothing else.
+                (Some(KSYMS) | None, None) => ExternKind::Kfunc,
+                (Some(KCONFIG), Some(ty)) => {
+                    kconfig_type = section;
                     let no_size = |_| wrong("its type has no size");
                     let size = btf.size_of(ty).map_err(no_size)?;
                     value = (size, btf.align_of(ty).map_err(no_size)?);
@@ -67,9 +69,10 @@ impl Externs {
                     }
                     ExternKind::Kconfig { offset: 0, size }
                 }
-                (KCONFIG, None) => return Err(wrong("a function cannot be a __kconfig value")),
-                (KSYMS, None) => ExternKind::Kfunc,
-                (KSYMS, Some(ty)) => match btf.skip_mods(ty) {
+                (Some(KCONFIG), None) => {
+                    return Err(wrong("a function cannot be a __kconfig value"));
+                }
+                (Some(KSYMS), Some(ty)) => match btf.skip_mods(ty) {
                     Ok(TypeId::VOID) => ExternKind::KsymAddr,
                     _ => ExternKind::KsymVar,
                 },

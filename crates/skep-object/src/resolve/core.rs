@@ -1,7 +1,13 @@
 //! CO-RE: each relocation of each program against the target's types.
+//!
+//! Programs repeat their relocations (inlined functions, subprograms they share), so that each
+//! distinct one is answered once.
 
-use skep_btf::Btf;
-use skep_btf::core::{CoreError, CoreKind, CoreValue, Resolver, Target as CoreTarget};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use skep_btf::core::{CoreError, CoreKind, CoreValue, Patch, Resolver, Target as CoreTarget};
+use skep_btf::{Btf, TypeId};
 
 use super::{CoreOutcome, CoreResult, ResolveError, Target, patch};
 use crate::spec::{CoreReloc, ObjectSpec, ProgramSpec};
@@ -20,107 +26,134 @@ pub(super) fn relocate(
     };
     // What is local to the object resolves without any target.
     let kernel = target.btf.unwrap_or(&local);
-    let mut resolver = Resolver::new(&local, CoreTarget { kernel, modules: target.modules });
+    let mut answers = Answers {
+        local: &local,
+        known: target.btf.is_some(),
+        resolver: Resolver::new(&local, CoreTarget { kernel, modules: target.modules }),
+        found: HashMap::new(),
+    };
     for (index, program) in spec.programs.iter_mut().enumerate() {
         let relos = std::mem::take(&mut program.core_relos);
         for relo in &relos {
-            let one = One { local: &local, known: target.btf.is_some(), index };
-            outcomes.push(one.relocate(&mut resolver, program, relo)?);
+            let answer = answers.answer(relo);
+            let result = apply(program, relo, &answer)?;
+            let (at, wanted) = (relo.at, answer.wanted.clone());
+            outcomes.push(CoreOutcome { program: index, at, wanted, result });
         }
         program.core_relos = relos;
     }
     Ok(outcomes)
 }
 
-/// One relocation on its way.
-struct One<'a> {
+/// What a relocation means, wherever it stands.
+struct Answer {
+    /// What it names, in C-like text with its kind.
+    wanted: String,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    /// It cannot be read, or has several answers.
+    Malformed(CoreError),
+    /// It asks about a target that is not known.
+    NoTarget,
+    /// The target does not have it.
+    Absent,
+    Value {
+        patch: Patch,
+        found: Option<String>,
+        type_id: Option<(TypeId, Option<usize>)>,
+    },
+}
+
+/// The answers so far.
+struct Answers<'a> {
     local: &'a Btf,
     /// Are the target's types known?
     known: bool,
-    /// Number of the program.
-    index: usize,
+    resolver: Resolver<'a>,
+    /// By root type and kind, then by access.
+    found: HashMap<(TypeId, u32), HashMap<String, Rc<Answer>>>,
 }
 
-impl One<'_> {
-    fn relocate(
-        &self,
-        resolver: &mut Resolver<'_>,
-        program: &mut ProgramSpec,
-        relo: &CoreReloc,
-    ) -> Result<CoreOutcome, ResolveError> {
-        let CoreReloc { at, type_id, ref access, kind } = *relo;
-        let resolved = CoreKind::from_number(kind)
-            .ok_or(CoreError::UnknownKind(kind))
-            .map(|kind| (kind, resolver.describe(type_id, access, kind)));
-        let (kind, wanted) = match resolved {
-            Ok((kind, text)) => (kind, format!("{kind} of {text}")),
-            Err(source) => {
-                let name = self.local.name(type_id).unwrap_or_default();
-                return self.malformed(program, relo, format!("type {name} + {access}"), source);
-            }
-        };
-        let outcome =
-            |result| CoreOutcome { program: self.index, at, wanted: wanted.clone(), result };
-        if !self.known && kind != CoreKind::TypeIdLocal {
-            if program.autoload {
-                let program = program.name.clone();
-                return Err(ResolveError::NoTargetBtf { program, at, wanted });
-            }
-            let reason = format!("{wanted} needs the types of a kernel");
-            patch::poison(program, at, reason.clone());
-            return Ok(outcome(CoreResult::Poisoned { reason }));
+impl Answers<'_> {
+    fn answer(&mut self, relo: &CoreReloc) -> Rc<Answer> {
+        let of_root = self.found.entry((relo.type_id, relo.kind)).or_default();
+        if let Some(known) = of_root.get(&relo.access) {
+            return Rc::clone(known);
         }
-        let resolved = match resolver.resolve(type_id, access, kind) {
-            Ok(resolved) => resolved,
-            Err(source) => return self.malformed(program, relo, wanted, source),
-        };
-        let value = match resolved.value {
-            CoreValue::Poison => {
-                let reason = format!("{wanted} is not in the target");
-                patch::poison(program, at, reason.clone());
-                return Ok(outcome(CoreResult::Poisoned { reason }));
-            }
-            CoreValue::Patch(value) => value,
-        };
-        match patch::apply(&mut program.insns, at, &value) {
-            Ok(patch::Done::Patched) => Ok(outcome(CoreResult::Patched {
-                from: value.orig,
-                to: value.new,
-                type_id: resolved.found.as_ref().map(|f| (f.type_id, f.module)),
-                found: resolved.found.map(|f| f.text),
-            })),
-            Ok(patch::Done::Unsafe(why)) => {
-                let reason = format!("{wanted}: {why}");
-                patch::poison(program, at, reason.clone());
-                Ok(outcome(CoreResult::Poisoned { reason }))
-            }
-            Err(problem) if program.autoload => {
-                let program = program.name.clone();
-                Err(ResolveError::Patch { program, at, wanted, problem })
-            }
-            Err(problem) => {
-                let reason = format!("{wanted}: {problem}");
-                patch::poison(program, at, reason.clone());
-                Ok(outcome(CoreResult::Poisoned { reason }))
-            }
-        }
+        let answer = Rc::new(self.find(relo));
+        let of_root = self.found.entry((relo.type_id, relo.kind)).or_default();
+        of_root.insert(relo.access.clone(), Rc::clone(&answer));
+        answer
     }
 
-    /// An error for programs that load by themselves, a poisoned instruction for the others.
-    fn malformed(
-        &self,
-        program: &mut ProgramSpec,
-        relo: &CoreReloc,
-        wanted: String,
-        source: CoreError,
-    ) -> Result<CoreOutcome, ResolveError> {
-        let at = relo.at;
-        if program.autoload {
-            return Err(ResolveError::Core { program: program.name.clone(), at, source });
+    fn find(&mut self, relo: &CoreReloc) -> Answer {
+        let CoreReloc { type_id, ref access, kind, .. } = *relo;
+        let Some(known_kind) = CoreKind::from_number(kind) else {
+            let name = self.local.name(type_id).unwrap_or_default();
+            return Answer {
+                wanted: format!("type {name} + {access}"),
+                verdict: Verdict::Malformed(CoreError::UnknownKind(kind)),
+            };
+        };
+        let text = self.resolver.describe(type_id, access, known_kind);
+        let wanted = format!("{known_kind} of {text}");
+        if !self.known && known_kind != CoreKind::TypeIdLocal {
+            return Answer { wanted, verdict: Verdict::NoTarget };
         }
-        let reason = format!("{wanted}: {source}");
-        patch::poison(program, at, reason.clone());
-        let result = CoreResult::Poisoned { reason };
-        Ok(CoreOutcome { program: self.index, at, wanted, result })
+        let verdict = match self.resolver.resolve(type_id, access, known_kind) {
+            Err(source) => Verdict::Malformed(source),
+            Ok(resolved) => match resolved.value {
+                CoreValue::Poison => Verdict::Absent,
+                CoreValue::Patch(patch) => Verdict::Value {
+                    patch,
+                    type_id: resolved.found.as_ref().map(|f| (f.type_id, f.module)),
+                    found: resolved.found.map(|f| f.text),
+                },
+            },
+        };
+        Answer { wanted, verdict }
     }
+}
+
+/// Changes the instruction of a relocation.
+///
+/// What is wrong with it is an error in programs that load by themselves, and poison in others.
+fn apply(
+    program: &mut ProgramSpec,
+    relo: &CoreReloc,
+    answer: &Answer,
+) -> Result<CoreResult, ResolveError> {
+    let (at, wanted) = (relo.at, &answer.wanted);
+    let name = || program.name.clone();
+    let reason = match &answer.verdict {
+        Verdict::Malformed(source) if program.autoload => {
+            return Err(ResolveError::Core { program: name(), at, source: source.clone() });
+        }
+        Verdict::Malformed(source) => format!("{wanted}: {source}"),
+        Verdict::NoTarget if program.autoload => {
+            let wanted = wanted.clone();
+            return Err(ResolveError::NoTargetBtf { program: name(), at, wanted });
+        }
+        Verdict::NoTarget => format!("{wanted} needs the types of a kernel"),
+        Verdict::Absent => format!("{wanted} is not in the target"),
+        Verdict::Value { patch, found, type_id } => {
+            match patch::apply(&mut program.insns, at, patch) {
+                Ok(patch::Done::Patched) => {
+                    let (from, to) = (patch.orig, patch.new);
+                    let (found, type_id) = (found.clone(), *type_id);
+                    return Ok(CoreResult::Patched { from, to, found, type_id });
+                }
+                Ok(patch::Done::Unsafe(why)) => format!("{wanted}: {why}"),
+                Err(problem) if program.autoload => {
+                    let wanted = wanted.clone();
+                    return Err(ResolveError::Patch { program: name(), at, wanted, problem });
+                }
+                Err(problem) => format!("{wanted}: {problem}"),
+            }
+        }
+    };
+    patch::poison(program, at, reason.clone());
+    Ok(CoreResult::Poisoned { reason })
 }

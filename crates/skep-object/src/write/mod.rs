@@ -6,11 +6,11 @@
 
 mod code;
 mod elf;
-mod ext;
 mod types;
 
 use std::collections::{BTreeMap, HashMap};
 
+use skep_btf::ext::{BtfExt, ExtSection};
 use skep_btf::{Btf, Builder, Kind, KindTag, Linkage};
 
 use self::code::{Code, Target};
@@ -146,7 +146,7 @@ impl File<'_> {
             let symbol = *symbol.ok_or_else(missing)?;
             self.elf.relocate(pointer.section, pointer.offset, symbol, R_BPF_64_ABS64);
         }
-        self.types(&info)
+        self.types(info)
     }
 
     /// The bytes of legacy definitions, in iproute2's form if any map has it.
@@ -311,15 +311,19 @@ impl File<'_> {
     }
 
     /// `.BTF` and `.BTF.ext`, and the symbols of the variables that types describe.
-    fn types(&mut self, info: &[skep_btf::ext::ExtSection]) -> Result<(), WriteError> {
+    fn types(&mut self, info: Vec<ExtSection>) -> Result<(), WriteError> {
         if let Some(btf) = self.spec.btf.clone() {
             self.variables(&btf);
         }
-        let ext = ext::bytes(info, &mut self.types);
+        let has_records = |s: &ExtSection| {
+            !(s.func_info.is_empty() && s.line_info.is_empty() && s.core_relos.is_empty())
+        };
+        let records = info.iter().any(has_records);
+        let ext = records.then(|| BtfExt { sections: info }.to_bytes(&mut self.types));
         let btf = self.types.finish().map_err(WriteError::Btf)?;
         if btf.len() > 1 {
             self.elf.section(".BTF", 0, btf.to_bytes())?;
-            if !ext.is_empty() {
+            if let Some(ext) = ext {
                 self.elf.section(".BTF.ext", 0, ext)?;
             }
         }
