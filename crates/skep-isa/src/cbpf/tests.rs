@@ -429,6 +429,45 @@ fn a_converted_filter_answers_the_same() {
     assert!(answers > 10, "only {answers} different answers: the programs are too dull");
 }
 
+/// Values at which comparisons and arithmetic change their mind.
+const EDGES: [u32; 10] =
+    [0, 1, 2, 5, 31, 0x7fff_ffff, 0x8000_0000, 0x8000_0001, 0xffff_fffe, 0xffff_ffff];
+
+#[test]
+fn every_operation_converts_at_every_edge() {
+    let packet = Packet::new(&[]);
+    let same = |program: &[Raw]| {
+        // Some rows refuse a constant, for example to divide by 0.
+        let Ok(filter) = Filter::new(program) else { return 0 };
+        let slots = filter.to_ebpf().expect("no extensions in it");
+        assert_eq!(u64::from(filter.run(&packet)), evaluate(&slots, &packet), "{filter}");
+        1
+    };
+    let mut count = 0;
+    for row in ROWS {
+        for a in EDGES {
+            for b in EDGES {
+                let set = [raw(0x00, 0, 0, a), raw(0x01, 0, 0, b)];
+                match row.op {
+                    Op::Alu(..) | Op::Neg | Op::Tax | Op::Txa => {
+                        let op = raw(row.code, 0, 0, b);
+                        count += same(&[set[0], set[1], op, raw(0x16, 0, 0, 0)]);
+                    }
+                    Op::JumpIf(..) => {
+                        for (jt, jf) in [(0, 1), (1, 0), (1, 2), (2, 1), (0, 0)] {
+                            let op = raw(row.code, jt, jf, b);
+                            let rets = [1, 2, 3].map(|k| raw(0x06, 0, 0, k));
+                            count += same(&[set[0], set[1], op, rets[0], rets[1], rets[2]]);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(count > 5000, "only {count} programs were compared");
+}
+
 #[test]
 fn the_longest_filter_converts() {
     // The worst case for the conversion: every instruction becomes many, one jump spans them all.
