@@ -25,7 +25,11 @@ impl Random {
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
+        *from.get(self.below(from.len())).expect("below the length")
+    }
+
+    fn byte_below(&mut self, n: u8) -> u8 {
+        u8::try_from(self.next() % u64::from(n)).expect("below a byte")
     }
 
     fn bytes(&mut self, n: usize) -> Vec<u8> {
@@ -226,9 +230,8 @@ fn some_key(random: &mut Random, def: &MapDef) -> Vec<u8> {
             key
         }
         MapType::HASH | MapType::PERCPU_HASH | MapType::LRU_HASH | MapType::LRU_PERCPU_HASH => {
-            let mut key = vec![0x5a; size];
-            key[size / 2] = (random.below(24) & 0xff) as u8;
-            key
+            let n = random.byte_below(24);
+            (0..size).map(|at| if at == size / 2 { n } else { 0x5a }).collect()
         }
         _ if random.one_in(30) => vec![0xff; 4],
         _ => {
@@ -435,8 +438,7 @@ fn maps_of_maps_agree() {
                 KernelMap::new(&nested, Some(&kernel), 4).map(drop),
             );
             for _ in 0..60 {
-                let mut key = vec![0; key as usize];
-                key[0] = (random.below(6) & 0xff) as u8;
+                let key = [&[random.byte_below(6)], vec![0; key as usize - 1].as_slice()].concat();
                 let other = &inner[random.below(inner.len())];
                 let flags = some_flags(&mut random);
                 let place = format!("{t} of {:?} key {key:?}", shape.def);
