@@ -39,6 +39,7 @@ pub(super) struct Version<'a> {
 impl Version<'_> {
     /// Has nobody written since? Also to be asked inside of loops over data, which a writer could
     /// otherwise lead in circles.
+    #[inline]
     pub(super) fn holds(self) -> bool {
         fence(Acquire);
         self.word.load(Relaxed) == self.seen
@@ -47,6 +48,7 @@ impl Version<'_> {
 
 impl<'a> SeqLock<'a> {
     /// Waits for all other writers.
+    #[inline]
     pub(super) fn lock(self) -> Writing<'a> {
         for round in 0_u32.. {
             let seen = self.0.load(Relaxed);
@@ -63,6 +65,7 @@ impl<'a> SeqLock<'a> {
 
     /// Runs `look` until no writer came between, and returns what it then saw. `look` must end even
     /// when the data changes under it, see [`Version::holds`].
+    #[inline]
     pub(super) fn read<T>(self, mut look: impl FnMut(Version<'a>) -> T) -> T {
         for round in 0..PATIENCE {
             let seen = self.0.load(Acquire);

@@ -49,9 +49,15 @@ struct Prefix<'a> {
     /// Length in bits.
     bits: u32,
     data: &'a [u8],
+    /// The first eight bytes, which are all for most keys.
+    first: u64,
 }
 
-impl Prefix<'_> {
+impl<'a> Prefix<'a> {
+    fn new(bits: u32, data: &'a [u8]) -> Self {
+        Self { bits, data, first: padded(data.get(..8).unwrap_or(data)) }
+    }
+
     /// Bit `n`, the first one being the highest of the first byte; 0 past the end.
     fn bit(self, n: u32) -> usize {
         let byte = self.data.get(n as usize / 8).copied().unwrap_or(0);
@@ -105,7 +111,7 @@ impl Lpm {
         if bits > max {
             Err(MapError::Prefix { found: bits, max })
         } else {
-            Ok(Prefix { bits, data })
+            Ok(Prefix::new(bits, data))
         }
     }
 
@@ -141,9 +147,10 @@ impl Lpm {
     fn common(&self, node: Index, key: Prefix<'_>) -> u32 {
         let limit = self.get(node, LENGTH).min(key.bits);
         let words = self.storage.words(self.pool.at(node) + DATA, self.data_size.div_ceil(8));
+        let rest = key.data.get(8..).unwrap_or(&[]).chunks(8).map(padded);
         let mut bits = 0;
-        for (word, bytes) in words.iter().zip(key.data.chunks(8)) {
-            let differ = (word.load(Relaxed) ^ padded(bytes)).to_be();
+        for (word, of_key) in words.iter().zip(std::iter::once(key.first).chain(rest)) {
+            let differ = (word.load(Relaxed) ^ of_key).to_be();
             bits += differ.leading_zeros();
             if differ != 0 || bits >= limit {
                 break;
@@ -258,7 +265,7 @@ impl Lpm {
             }
         } else {
             let entry = self.entry(key, value, [None, None]);
-            let parting = self.entry(Prefix { bits: common, data: key.data }, &[], [None, None]);
+            let parting = self.entry(Prefix { bits: common, ..key }, &[], [None, None]);
             self.set(parting, INNER, 1);
             self.point(self.slot(parting, key.bit(common)), Some(entry));
             self.point(self.slot(parting, side(key.bit(common))), Some(node));
@@ -271,7 +278,7 @@ impl Lpm {
     fn bit_of(&self, node: Index, n: u32) -> usize {
         let mut data = vec![0; self.data_size];
         self.storage.load(self.pool.at(node) + DATA, &mut data);
-        Prefix { bits: 0, data: &data }.bit(n)
+        Prefix::new(0, &data).bit(n)
     }
 
     /// Counts one more entry if the flags and the limit allow it. Under the lock.

@@ -39,12 +39,14 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Offset of an element.
+    #[inline]
     pub(super) const fn at(self, index: Index) -> usize {
         self.first + index.0 as usize * self.stride
     }
 
     /// An element that nobody uses, with whatever its last user left in it; `None` when all are in
     /// use.
+    #[inline]
     pub(super) fn take(self, storage: &Storage) -> Option<Index> {
         let top = storage.u64(self.state);
         let mut seen = top.load(Acquire);
@@ -64,6 +66,7 @@ impl Pool {
     }
 
     /// Gives an element back.
+    #[inline]
     pub(super) fn give(self, storage: &Storage, index: Index) {
         let top = storage.u64(self.state);
         let mut seen = top.load(Relaxed);

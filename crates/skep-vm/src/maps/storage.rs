@@ -118,6 +118,7 @@ impl Storage {
     }
 
     /// Address of `off`, for programs. Panics outside of the mapping: offsets are this engine's.
+    #[inline]
     pub(crate) fn ptr(&self, off: usize) -> NonNull<u8> {
         assert!(off < self.len, "offset {off:#x} outside of a mapping of {:#x}", self.len);
         // SAFETY: just checked that `off` stays inside of the mapping that starts at `base`.
@@ -125,6 +126,7 @@ impl Storage {
     }
 
     /// `count` 64-bit words at `off`. Panics outside of the mapping or when not aligned.
+    #[inline]
     pub(crate) fn words(&self, off: usize, count: usize) -> &[AtomicU64] {
         let inside = off <= self.len && count <= (self.len - off) / 8;
         assert!(inside && off.is_multiple_of(8), "{count} words at {off:#x} of {:#x}", self.len);
@@ -136,6 +138,7 @@ impl Storage {
     }
 
     /// The 64-bit word at `off`.
+    #[inline]
     pub(crate) fn u64(&self, off: usize) -> &AtomicU64 {
         let inside = off < self.len && off.is_multiple_of(8); // a page ends on a word
         assert!(inside, "word at {off:#x} of {:#x}", self.len);
@@ -146,6 +149,7 @@ impl Storage {
     }
 
     /// The 32-bit half word at `off`; only for metadata that is never read as a word.
+    #[inline]
     pub(crate) fn u32(&self, off: usize) -> &AtomicU32 {
         let inside = off < self.len && off.is_multiple_of(4); // a page ends on a half word
         assert!(inside, "half word at {off:#x} of {:#x}", self.len);
@@ -156,6 +160,7 @@ impl Storage {
     }
 
     /// Copies out; each word is read whole.
+    #[inline]
     pub(crate) fn load(&self, off: usize, out: &mut [u8]) {
         let words = self.words(off, out.len().div_ceil(8));
         for (dst, word) in out.chunks_mut(8).zip(words) {
@@ -165,6 +170,7 @@ impl Storage {
     }
 
     /// Copies in; each word is written whole, the last one padded with zeros.
+    #[inline]
     pub(crate) fn store(&self, off: usize, src: &[u8]) {
         let (full, tail) = src.as_chunks::<8>();
         let words = self.words(off, src.len().div_ceil(8));
@@ -184,6 +190,7 @@ impl Storage {
     }
 
     /// Do the bytes at `off`, which `store` wrote, equal `other`?
+    #[inline]
     pub(crate) fn equals(&self, off: usize, other: &[u8]) -> bool {
         let (full, tail) = other.as_chunks::<8>();
         let words = self.words(off, other.len().div_ceil(8));
@@ -192,11 +199,16 @@ impl Storage {
     }
 }
 
-/// Up to eight bytes as a word, zeros above.
+/// Up to eight bytes as a word in memory order, zeros behind.
+#[inline]
 pub(crate) fn padded(tail: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.iter_mut().zip(tail).for_each(|(d, s)| *d = *s);
-    u64::from_ne_bytes(bytes)
+    let half = |four: &[u8; 4]| u64::from(u32::from_le_bytes(*four));
+    let little = match (tail.first_chunk(), tail.last_chunk()) {
+        // two halves that may overlap: keys of 4 to 8 bytes are what most programs have
+        (Some(low), Some(high)) => half(low) | half(high) << ((tail.len() - 4) * 8),
+        _ => tail.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    u64::from_ne_bytes(little.to_le_bytes())
 }
 
 impl Drop for Storage {
@@ -204,5 +216,56 @@ impl Drop for Storage {
         // SAFETY: `base..base + len` came from `mmap` and is unmapped only here; programs hold an
         // `Arc` of each map whose addresses they may have.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tail_is_padded_in_memory_order() {
+        for len in 0..=8 {
+            let tail: Vec<u8> = (1..=len).collect();
+            let mut want = [0; 8];
+            want[..tail.len()].copy_from_slice(&tail);
+            assert_eq!(padded(&tail).to_ne_bytes(), want);
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_loaded_and_nothing_beyond() {
+        let storage = Storage::new(Some(64)).unwrap();
+        for len in 0..=24 {
+            storage.words(0, 8).iter().for_each(|w| w.store(u64::MAX, Relaxed));
+            let bytes: Vec<u8> = (0..len).collect();
+            storage.store(8, &bytes);
+            let mut got = vec![0; bytes.len()];
+            storage.load(8, &mut got);
+            assert_eq!(got, bytes);
+            assert!(storage.equals(8, &bytes));
+            assert_eq!(storage.u64(0).load(Relaxed), u64::MAX);
+            let after = 8 + round8(bytes.len());
+            assert_eq!(storage.u64(after).load(Relaxed), u64::MAX);
+        }
+    }
+
+    #[test]
+    fn the_mirror_shows_the_same_bytes() {
+        let storage = Storage::mirrored(PAGE, 2 * PAGE, PAGE).unwrap();
+        assert_eq!(storage.len(), 6 * PAGE);
+        storage.u64(PAGE + 16).store(7, Relaxed);
+        storage.u64(5 * PAGE).store(8, Relaxed);
+        assert_eq!(storage.u64(3 * PAGE + 16).load(Relaxed), 7);
+        storage.u64(5 * PAGE - 8).store(9, Relaxed);
+        assert_eq!(storage.u64(3 * PAGE - 8).load(Relaxed), 9);
+        assert_eq!(storage.u64(5 * PAGE).load(Relaxed), 8);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for len in [None, Some(LIMIT + 1)] {
+            assert_eq!(Storage::new(len).map(drop).unwrap_err().errno(), libc::ENOMEM);
+        }
     }
 }
