@@ -10,6 +10,7 @@ compile_error!("the embedded engine is for 64-bit little-endian machines");
 
 pub mod context;
 mod error;
+pub mod fuzz;
 pub mod helpers;
 pub mod hooks;
 mod interp;

@@ -563,8 +563,10 @@ impl Space {
                 let is = format!("{name} is {len} bytes");
                 let off = addr.wrapping_sub(s.start);
                 if off < len {
-                    let past = size - (len - off);
-                    format!("offset {off} of {name}, {past} bytes past its end ({is})")
+                    match size.saturating_sub(len - off) {
+                        0 => format!("offset {off} of {name} ({is})"),
+                        past => format!("offset {off} of {name}, {past} bytes past its end ({is})"),
+                    }
                 } else if addr >= s.start {
                     format!("{} bytes past the end of {name} ({is})", off - len)
                 } else {
