@@ -21,7 +21,7 @@ pub mod target;
 pub use btf::{Btf, SectionLayout};
 pub use error::{HereError, LoadError, MapError, TargetError, VerifierLog};
 pub use link::{AttachError, Link, Target, attach};
-pub use map::{Keys, Map, MapBtf};
+pub use map::{Keys, Map, MapBtf, Memory};
 pub use object::{LoadOptions, Object};
 pub use program::{Program, ProgramLoad};
 pub use sys::{

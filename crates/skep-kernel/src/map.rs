@@ -10,7 +10,7 @@ use skep_abi::{MapDef, MapFlags, MapType, UpdateMode};
 
 use crate::{
     error::MapError,
-    sys::{self, Batch, BatchEnd, MapFd, SysError},
+    sys::{self, Batch, BatchEnd, MapFd, Mapping, SysError},
 };
 
 /// A kernel map. Dropping it closes the descriptor; the map itself lives on while a program, a
@@ -395,6 +395,24 @@ impl Map {
         (done, result.map_err(|e| self.fail(e)))
     }
 
+    /// Maps the values of an array into this process, where programs see changes at once and one
+    /// variable can be changed without writing the others back.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when it is not an array with [`MapFlags::MMAPABLE`]; `EPERM` when it is frozen.
+    pub fn memory(&self) -> Result<Memory, MapError> {
+        if self.def.map_type != MapType::ARRAY || !self.def.flags.contains(MapFlags::MMAPABLE) {
+            let hint = "only arrays made with BPF_F_MMAPABLE can be mapped";
+            return Err(self.fail(SysError::errno_of("mmap", libc::EINVAL, hint)));
+        }
+        let stride = (self.def.value_size as usize).next_multiple_of(8);
+        let len = stride.saturating_mul(self.def.max_entries as usize);
+        let mapped = len.next_multiple_of(sys::page_bytes() as usize);
+        let mapping = Mapping::new(self.as_fd(), 0, mapped, true).map_err(|e| self.fail(e))?;
+        Ok(Memory { mapping, len })
+    }
+
     fn fail(&self, source: SysError) -> MapError {
         MapError { map: self.name.clone(), source }
     }
@@ -411,6 +429,52 @@ impl Map {
 impl AsFd for Map {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.fd()
+    }
+}
+
+/// The values of an array, shared with the kernel: entry after entry, each rounded up to 8 bytes.
+///
+/// 2, 4 or 8 bytes at a multiple of their number are read and written as one word, which a
+/// program never sees half done; anything else byte by byte.
+#[derive(Debug)]
+pub struct Memory {
+    mapping: Mapping,
+    len: usize,
+}
+
+impl Memory {
+    /// Length in bytes.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Arrays have at least one entry.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies bytes at `offset` into `to`; false when they are not all inside.
+    #[must_use]
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> bool {
+        let inside = self.inside(offset, to.len());
+        if inside {
+            self.mapping.read_shared(offset, to);
+        }
+        inside
+    }
+
+    /// Stores bytes at `offset`; false when they are not all inside.
+    #[must_use]
+    pub fn write(&self, offset: usize, from: &[u8]) -> bool {
+        let inside = self.inside(offset, from.len());
+        if inside {
+            self.mapping.write_shared(offset, from);
+        }
+        inside
+    }
+
+    fn inside(&self, offset: usize, len: usize) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.len)
     }
 }
 
@@ -611,6 +675,32 @@ mod tests {
         assert_eq!(m.lookup_vec(&key(32, [10, 9, 2, 3])).unwrap().unwrap(), [1]);
         assert_eq!(m.lookup_vec(&key(32, [11, 1, 2, 3])).unwrap(), None);
         assert_eq!(m.entries().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn memory_is_the_map() {
+        require_kernel!(probe::can_load().into_result());
+        let mut def = *map(MapType::ARRAY, 4, 12, 2).def();
+        assert!(Map::create("t", def, None, None).unwrap().memory().is_err());
+        def.flags = MapFlags::MMAPABLE;
+        let m = Map::create("t", def, None, None).unwrap();
+        let memory = m.memory().unwrap();
+        assert_eq!(memory.len(), 32);
+        assert!(memory.write(16, &[1, 2, 3, 4, 5, 6, 7, 8]));
+        assert!(memory.write(25, &[9, 10, 11]));
+        let want = [1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 10, 11];
+        assert_eq!(m.lookup_vec(&[1, 0, 0, 0]).unwrap().unwrap(), want);
+        for len in 0..=12 {
+            let mut read = vec![0; len];
+            assert!(memory.read(16, &mut read));
+            assert_eq!(read, want[..len]);
+        }
+        assert!(!memory.read(30, &mut [0; 3]) && !memory.write(usize::MAX, &[1]));
+        m.update(&[0; 4], &[5; 12], UpdateMode::Any).unwrap();
+        let mut two = [0; 2];
+        assert!(memory.read(2, &mut two));
+        assert_eq!(two, [5, 5]);
+        assert_eq!(m.freeze().unwrap_err().errno(), libc::EBUSY);
     }
 
     #[test]

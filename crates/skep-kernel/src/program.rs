@@ -387,6 +387,22 @@ mod tests {
     }
 
     #[test]
+    fn a_long_log_is_kept_whole() {
+        require_kernel!(probe::can_load().into_result());
+        // 3000 additions, then a register nobody wrote: at level 1 every step is in the log.
+        let mut insns = vec![slot(0xb7, 0, 0, 0, 0)];
+        insns.extend(std::iter::repeat_n(slot(0x07, 0, 0, 0, 1), 3000));
+        insns.extend([slot(0xbf, 0, 7, 0, 0), slot(0x95, 0, 0, 0, 0)]);
+        let load = ProgramLoad::new("long", ProgType::SOCKET_FILTER, &insns);
+        let error = Program::load(&load).unwrap_err();
+        let LoadError::Rejected { summary, log, .. } = &error else { panic!("{error:?}") };
+        assert!(summary.starts_with("R7 !read_ok"), "{summary}");
+        assert!(log.text.len() > LOG_BYTES[0], "{} bytes", log.text.len());
+        assert!(!log.truncated);
+        assert!(log.text.contains("2999: (07) r0 += 1"), "the middle is there");
+    }
+
+    #[test]
     fn a_log_of_a_good_program_is_kept_when_asked_for() {
         require_kernel!(probe::can_load().into_result());
         let insns = [slot(0xb7, 0, 0, 0, 0), slot(0x95, 0, 0, 0, 0)];

@@ -6,10 +6,12 @@
 use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
 };
 
 use super::SysError;
+
+const RELAXED: Ordering = Ordering::Relaxed;
 
 /// A mapping of a descriptor's memory, unmapped on drop.
 #[derive(Debug)]
@@ -91,6 +93,58 @@ impl Mapping {
         unsafe { std::ptr::copy_nonoverlapping(from, room, len) };
         // SAFETY: capacity was reserved, and the copy initialised those bytes.
         unsafe { to.set_len(end + len) };
+    }
+
+    /// Reads bytes that programs may be writing: 2, 4 or 8 aligned bytes as one word, anything else
+    /// byte by byte.
+    pub(crate) fn read_shared(&self, offset: usize, to: &mut [u8]) {
+        let at = self.address(offset, to.len(), 1);
+        match (to.len(), offset % to.len().max(1)) {
+            // SAFETY: 8 bytes inside the mapping (`address`), aligned as the pattern says.
+            (8, 0) => to.copy_from_slice(
+                &unsafe { AtomicU64::from_ptr(at.cast()) }.load(RELAXED).to_ne_bytes(),
+            ),
+            // SAFETY: as above, with 4 bytes.
+            (4, 0) => to.copy_from_slice(
+                &unsafe { AtomicU32::from_ptr(at.cast()) }.load(RELAXED).to_ne_bytes(),
+            ),
+            // SAFETY: as above, with 2 bytes.
+            (2, 0) => to.copy_from_slice(
+                &unsafe { AtomicU16::from_ptr(at.cast()) }.load(RELAXED).to_ne_bytes(),
+            ),
+            _ => {
+                for (n, byte) in to.iter_mut().enumerate() {
+                    // SAFETY: `n` is below the length that `address` checked.
+                    let from = unsafe { at.add(n) };
+                    // SAFETY: one byte inside the mapping.
+                    *byte = unsafe { AtomicU8::from_ptr(from) }.load(RELAXED);
+                }
+            }
+        }
+    }
+
+    /// Writes bytes that programs may be reading, in the same units as [`Mapping::read_shared`].
+    pub(crate) fn write_shared(&self, offset: usize, from: &[u8]) {
+        assert!(self.writable, "only writable mappings are stored to");
+        let at = self.address(offset, from.len(), 1);
+        let aligned = offset.is_multiple_of(from.len().max(1));
+        if aligned && let Ok(bytes) = <[u8; 8]>::try_from(from) {
+            // SAFETY: 8 aligned bytes inside the writable mapping.
+            unsafe { AtomicU64::from_ptr(at.cast()) }.store(u64::from_ne_bytes(bytes), RELAXED);
+        } else if aligned && let Ok(bytes) = <[u8; 4]>::try_from(from) {
+            // SAFETY: 4 aligned bytes inside the writable mapping.
+            unsafe { AtomicU32::from_ptr(at.cast()) }.store(u32::from_ne_bytes(bytes), RELAXED);
+        } else if aligned && let Ok(bytes) = <[u8; 2]>::try_from(from) {
+            // SAFETY: 2 aligned bytes inside the writable mapping.
+            unsafe { AtomicU16::from_ptr(at.cast()) }.store(u16::from_ne_bytes(bytes), RELAXED);
+        } else {
+            for (n, &byte) in from.iter().enumerate() {
+                // SAFETY: `n` is below the length that `address` checked.
+                let to = unsafe { at.add(n) };
+                // SAFETY: one byte inside the writable mapping.
+                unsafe { AtomicU8::from_ptr(to) }.store(byte, RELAXED);
+            }
+        }
     }
 
     /// Length in bytes.
