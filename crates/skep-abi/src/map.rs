@@ -154,6 +154,24 @@ pub struct MapDef {
     pub numa_node: u32,
 }
 
+impl MapDef {
+    /// Fills in what loaders leave to the machine: a perf event array without a size has an entry
+    /// per possible CPU, and a ring buffer's size becomes the next power of two of whole pages. A
+    /// size that has none is left for the engine to refuse.
+    #[must_use]
+    pub fn for_machine(mut self, cpus: u32, page_bytes: u32) -> Self {
+        match self.map_type {
+            MapType::PERF_EVENT_ARRAY if self.max_entries == 0 => self.max_entries = cpus,
+            MapType::RINGBUF | MapType::USER_RINGBUF if self.max_entries != 0 => {
+                let pages = self.max_entries.max(page_bytes).checked_next_power_of_two();
+                self.max_entries = pages.unwrap_or(self.max_entries);
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
 /// What `update` does when the key is or is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpdateMode {
@@ -180,6 +198,29 @@ impl UpdateMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_machine_decides_sizes_that_loaders_leave_open() {
+        let size = |map_type, max_entries| {
+            let def = MapDef {
+                map_type,
+                key_size: 0,
+                value_size: 0,
+                max_entries,
+                flags: MapFlags(0),
+                extra: 0,
+                numa_node: 0,
+            };
+            def.for_machine(3, 4096).max_entries
+        };
+        for (asked, want) in [(0, 0), (1, 4096), (4096, 4096), (5000, 8192), (u32::MAX, u32::MAX)] {
+            assert_eq!(size(MapType::RINGBUF, asked), want, "{asked}");
+            assert_eq!(size(MapType::USER_RINGBUF, asked), want, "{asked}");
+            assert_eq!(size(MapType::HASH, asked), asked);
+        }
+        assert_eq!(size(MapType::PERF_EVENT_ARRAY, 0), 3);
+        assert_eq!(size(MapType::PERF_EVENT_ARRAY, 8), 8);
+    }
 
     #[test]
     fn map_types_are_numbered_without_gaps() {

@@ -515,33 +515,14 @@ fn flags(mode: UpdateMode) -> u64 {
 }
 
 /// Fills in what depends on the machine.
-fn adjust(mut def: MapDef) -> Result<MapDef, SysError> {
-    match def.map_type {
-        MapType::PERF_EVENT_ARRAY if def.max_entries == 0 => {
-            let cpus =
-                sys::possible_cpus().map_err(|e| SysError::new("counting possible CPUs", e))?;
-            def.max_entries = u32::try_from(cpus).unwrap_or(u32::MAX);
-        }
-        MapType::RINGBUF | MapType::USER_RINGBUF => {
-            def.max_entries = ring_bytes(def.max_entries, sys::page_bytes());
-        }
-        _ => {}
-    }
-    Ok(def)
+fn adjust(def: MapDef) -> Result<MapDef, SysError> {
+    let cpus = sys::possible_cpus().map_err(|e| SysError::new("counting possible CPUs", e))?;
+    Ok(def.for_machine(u32::try_from(cpus).unwrap_or(u32::MAX), sys::page_bytes()))
 }
 
 /// As [`adjust`]; unchanged where that fails.
 pub(crate) fn adjusted(def: MapDef) -> MapDef {
     adjust(def).unwrap_or(def)
-}
-
-/// A ring's size the kernel takes: a power of two of whole pages, at least the size asked for;
-/// unchanged when there is none (the kernel then says `EINVAL`).
-fn ring_bytes(asked: u32, page: u32) -> u32 {
-    if asked == 0 {
-        return 0;
-    }
-    asked.max(page).checked_next_power_of_two().unwrap_or(asked)
 }
 
 #[cfg(test)]
@@ -562,13 +543,6 @@ mod tests {
             numa_node: 0,
         };
         Map::create("t", def, None, None).unwrap()
-    }
-
-    #[test]
-    fn ring_sizes_become_powers_of_two_of_pages() {
-        for (asked, want) in [(0, 0), (1, 4096), (4096, 4096), (5000, 8192), (u32::MAX, u32::MAX)] {
-            assert_eq!(ring_bytes(asked, 4096), want, "{asked}");
-        }
     }
 
     #[test]

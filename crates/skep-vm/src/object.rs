@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use skep_abi::{MapDef, MapType, ProgType};
+use skep_abi::{MapDef, ProgType};
 use skep_isa::Pc;
 use skep_object::Resolved;
 use skep_object::spec::{
@@ -265,12 +265,13 @@ impl Maps {
     }
 }
 
+/// What ring buffers' sizes are multiples of, as on the kernels this engine is compared with.
+const PAGE_BYTES: u32 = 4096;
+
 fn create_map(spec: &MapSpec, options: &LoadOptions) -> Result<Arc<Map>, MapError> {
-    let mut def = spec.def;
-    if def.map_type == MapType::PERF_EVENT_ARRAY && def.max_entries == 0 {
-        def.max_entries = options.ncpus;
-    }
-    let inner: Option<MapDef> = spec.inner.as_ref().map(|inner| inner.def);
+    let for_machine = |def: MapDef| def.for_machine(options.ncpus, PAGE_BYTES);
+    let def = for_machine(spec.def);
+    let inner = spec.inner.as_ref().map(|inner| for_machine(inner.def));
     Map::with_cpus(spec.name.as_str(), def, inner, options.ncpus)
 }
 

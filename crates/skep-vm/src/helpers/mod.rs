@@ -2,7 +2,7 @@
 //!
 //! The prototype table of [`skep_abi::helper`] says what the arguments are; they are checked
 //! against it before a helper's body runs, so that bodies are short. A body still reaches memory
-//! through the checked functions of [`Run`] only.
+//! through the checked functions of `Run` only.
 
 mod csum;
 mod flow;

@@ -1,12 +1,12 @@
 //! Maps of the embedded engine, with the kernel's meaning: same results, same error numbers.
 //!
-//! A [`Map`] has two sides. *User space* ([`user`]) sees what `bpf(2)` shows: bytes are copied,
-//! per-CPU values come as one run of all CPUs, each rounded up to 8 bytes. *Programs* ([`prog`]) get
+//! A [`Map`] has two sides. *User space* (`user`) sees what `bpf(2)` shows: bytes are copied,
+//! per-CPU values come as one run of all CPUs, each rounded up to 8 bytes. *Programs* (`prog`) get
 //! addresses of values, which stay valid (though not necessarily theirs: a deleted entry's memory is
 //! used again, as in the kernel) for as long as the map lives.
 //!
 //! All operations may be called from any thread. The bytes of a map stand in one mapping
-//! ([`storage`]) that refers to itself by offsets only; maps of maps and prog arrays, which hold
+//! (`storage`) that refers to itself by offsets only; maps of maps and prog arrays, which hold
 //! references of this process, are the exception.
 
 mod array;
