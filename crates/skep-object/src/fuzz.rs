@@ -1,14 +1,18 @@
 //! What a fuzzer does with bytes: a plain function, so that tests run it too.
 
+use crate::write::ObjectWriter;
 use crate::{ObjectSpec, Target, resolve};
 
-/// Reads the bytes as an object, asks everything that can be asked of it and resolves it against
-/// its own types. Whatever the bytes: no panic, time and memory in proportion to them.
+/// Reads the bytes as an object, asks everything that can be asked of it, writes it and
+/// resolves it against its own types. Whatever the bytes: no panic, time and memory in proportion to them.
 pub fn object_bytes(bytes: &[u8]) {
     let Ok(spec) = ObjectSpec::parse(bytes) else { return };
     drop(spec.needs());
     for map in &spec.maps {
         drop(map.kernel_name("fuzz"));
+    }
+    if let Ok(written) = ObjectWriter::new(&spec).to_bytes() {
+        drop(ObjectSpec::parse(&written));
     }
     let own = spec.btf.clone();
     let target = Target { btf: own.as_ref(), ..Target::NONE };

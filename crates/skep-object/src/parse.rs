@@ -10,7 +10,7 @@ use crate::elf::{Elf, Rel};
 use crate::error::{ObjectError, RelocProblem};
 use crate::externs::Externs;
 use crate::functions::Functions;
-use crate::maps::{self, BTF_MAPS, LEGACY_MAPS, Programs};
+use crate::maps::{self, BTF_MAPS, Programs};
 use crate::programs::Linker;
 use crate::reference::Names;
 use crate::spec::{MapSpec, ObjectSpec};
@@ -81,9 +81,9 @@ fn collect_maps(
     externs: &Externs,
 ) -> Result<(Vec<MapSpec>, Names), ObjectError> {
     let mut names = Names::default();
-    for name in [BTF_MAPS, LEGACY_MAPS] {
-        names.map_sections.extend(elf.section_named(name).map(|s| s.index));
-    }
+    names.map_sections.extend(elf.section_named(BTF_MAPS).map(|s| s.index));
+    let legacy = elf.sections.iter().filter(|s| maps::is_legacy(s));
+    names.map_sections.extend(legacy.map(|s| s.index));
     let programs = Programs::new(functions);
     let mut placed = maps::legacy_maps(elf, btf)?;
     if let Some(btf) = btf {

@@ -1,4 +1,5 @@
-//! Legacy maps: an array of C structures in section `maps`, one symbol for each.
+//! Legacy maps: an array of C structures in section `maps`, one symbol for each. Sections
+//! `maps/name` are read the same way: some loaders of that time had one for each map.
 //!
 //! Two formats share the section. libbpf before 1.0 has `struct bpf_map_def` with at least type,
 //! key size, value size, entries and flags; objects append members of their own, which must be
@@ -17,7 +18,7 @@ use skep_abi::{MapDef, MapFlags, MapType, section};
 use skep_btf::{Btf, Kind, KindTag, TypeId};
 
 use super::{LEGACY_MAPS, Placed};
-use crate::elf::{Bind, Elf, Place, Section, Symbol, SymbolKind};
+use crate::elf::{Bind, Elf, Place, SHT_PROGBITS, Section, Symbol, SymbolKind};
 use crate::error::{MapProblem, ObjectError};
 use crate::spec::{InitialEntry, InitialValue, MapOrigin, MapSpec, Pinning, ProgramSpec};
 
@@ -32,11 +33,27 @@ enum Format {
     Iproute2,
 }
 
-/// The maps of section `maps`, by offset.
+/// Is this a section of legacy maps?
+pub(crate) fn is_legacy(section: &Section<'_>) -> bool {
+    let rest = section.name.strip_prefix(LEGACY_MAPS);
+    section.kind == SHT_PROGBITS && rest.is_some_and(|r| r.is_empty() || r.starts_with('/'))
+}
+
+/// The maps of all legacy sections, by section and offset.
 pub(crate) fn legacy_maps(elf: &Elf<'_>, btf: Option<&Btf>) -> Result<Vec<Placed>, ObjectError> {
-    let Some(section) = elf.section_named(LEGACY_MAPS).filter(|s| s.size > 0) else {
-        return Ok(Vec::new());
-    };
+    let mut maps = Vec::new();
+    for section in elf.sections.iter().filter(|s| is_legacy(s) && !s.data.is_empty()) {
+        maps.append(&mut section_maps(elf, section, btf)?);
+    }
+    join_inner(&mut maps)?;
+    Ok(maps)
+}
+
+fn section_maps(
+    elf: &Elf<'_>,
+    section: &Section<'_>,
+    btf: Option<&Btf>,
+) -> Result<Vec<Placed>, ObjectError> {
     let symbols = definitions(elf, section)?;
     let stride = stride(section, &symbols)?;
     let format = format(section, btf, &symbols, stride)?;
@@ -55,16 +72,13 @@ pub(crate) fn legacy_maps(elf: &Elf<'_>, btf: Option<&Btf>) -> Result<Vec<Placed
             values: None,
         });
     }
-    if format == Format::Iproute2 {
-        join_inner(&mut maps)?;
-    }
     Ok(maps)
 }
 
 /// The symbols of the definitions, by offset.
 fn definitions<'e, 'd>(
     elf: &'e Elf<'d>,
-    section: &Section<'d>,
+    section: &Section<'_>,
 ) -> Result<Vec<&'e Symbol<'d>>, ObjectError> {
     let is_map = |s: &&Symbol<'_>| {
         let global = matches!(s.bind, Bind::Global | Bind::Weak);
@@ -74,7 +88,7 @@ fn definitions<'e, 'd>(
     let mut symbols: Vec<_> = elf.symbols.iter().filter(is_map).collect();
     symbols.sort_by_key(|s| s.value);
     if symbols.is_empty() {
-        return Err(wrong(format!("its {} bytes have no symbol", section.size)));
+        return Err(wrong(section, format!("its {} bytes have no symbol", section.size)));
     }
     Ok(symbols)
 }
@@ -84,17 +98,20 @@ fn stride(section: &Section<'_>, symbols: &[&Symbol<'_>]) -> Result<usize, Objec
     let (size, count) = (section.data.len(), symbols.len());
     let stride = size / count;
     if !size.is_multiple_of(count) || stride < COMMON || !stride.is_multiple_of(4) {
-        return Err(wrong(format!(
-            "{size} bytes for {count} symbols, expected at least {COMMON} each, all the same"
-        )));
+        return Err(wrong(
+            section,
+            format!(
+                "{size} bytes for {count} symbols, expected at least {COMMON} each, all the same"
+            ),
+        ));
     }
     for (n, symbol) in symbols.iter().enumerate() {
         let expected = (n * stride) as u64;
         if symbol.value != expected {
-            return Err(wrong(format!(
-                "symbol {} is at {:#x}, expected {expected:#x}",
-                symbol.name, symbol.value
-            )));
+            return Err(wrong(
+                section,
+                format!("symbol {} is at {:#x}, expected {expected:#x}", symbol.name, symbol.value),
+            ));
         }
     }
     Ok(stride)
@@ -116,9 +133,12 @@ fn format(
         IPROUTE2 => Ok(Format::Iproute2),
         _ if plain => Ok(Format::Libbpf),
         _ if stride < IPROUTE2 => Ok(Format::Iproute2),
-        _ => Err(wrong(format!(
-            "definitions of {stride} bytes with values behind the first {COMMON} are not known"
-        ))),
+        _ => Err(wrong(
+            section,
+            format!(
+                "definitions of {stride} bytes with values behind the first {COMMON} are not known"
+            ),
+        )),
     }
 }
 
@@ -279,6 +299,6 @@ fn number(text: &str) -> Option<u32> {
     }
 }
 
-fn wrong(problem: String) -> ObjectError {
-    ObjectError::LegacyMaps { section: LEGACY_MAPS.to_owned(), problem }
+fn wrong(section: &Section<'_>, problem: String) -> ObjectError {
+    ObjectError::LegacyMaps { section: section.name.to_owned(), problem }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 pub(crate) use btf::{btf_maps, initial_values};
 pub(crate) use data::{arena_data, data_maps};
-pub(crate) use legacy::{fill_prog_arrays, legacy_maps};
+pub(crate) use legacy::{fill_prog_arrays, is_legacy, legacy_maps};
 pub(crate) use struct_ops::struct_ops_maps;
 
 use crate::functions::{FuncIndex, Functions};

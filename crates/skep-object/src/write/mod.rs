@@ -199,7 +199,7 @@ impl File<'_> {
         let defined = numbered(self.spec, |origin| origin == MapOrigin::Btf);
         let list: Vec<&MapSpec> = defined.iter().map(|(_, map)| *map).collect();
         let places = types::map_definitions(self.spec, &list, &mut self.types)?;
-        let end = places.iter().map(|p| p.offset + p.size).max().unwrap_or(0);
+        let end = places.iter().map(|p| p.offset.saturating_add(p.size)).max().unwrap_or(0);
         if defined.is_empty() {
             return Ok(());
         }

@@ -48,10 +48,11 @@ pub(super) fn map_definitions(
         let (type_id, fixed) = make.map(map, true)?;
         let size = slots.checked_mul(8).filter(|_| slots <= MAX_VALUES).ok_or_else(too_large)?;
         let size = fixed + size;
+        let after = end.checked_add(size).ok_or_else(too_large)?;
         let var = make.types.var(&map.name, Var { ty: type_id, linkage: Linkage::GLOBAL });
         vars.push(SecVar { var, offset: end, size });
         places.push(MapPlace { offset: end, size, values: end + fixed });
-        end = end.checked_add(size).ok_or_else(too_large)?;
+        end = after;
     }
     make.types.data_sec(BTF_MAPS, end, &vars);
     Ok(places)
@@ -112,7 +113,12 @@ impl Definitions<'_> {
             }
         }
         if def.extra != 0 {
-            fields.push(("map_extra", self.ulong(def.extra)));
+            // Older loaders know only the small form.
+            let extra = match u32::try_from(def.extra) {
+                Ok(small) => self.uint(small),
+                Err(_) => self.ulong(def.extra),
+            };
+            fields.push(("map_extra", extra));
         }
         match (&map.pinning, outer) {
             (Pinning::None, _) => {}
@@ -146,7 +152,6 @@ impl Definitions<'_> {
     /// `enum { name = value }`
     fn ulong(&mut self, value: u64) -> TypeId {
         let one = [Enumerator { name: "map_extra_value", value, signed: false }];
-        let size = if u32::try_from(value).is_ok() { 4 } else { 8 };
-        self.types.enumeration("", size, &one)
+        self.types.enumeration("", 8, &one)
     }
 }
