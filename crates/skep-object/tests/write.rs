@@ -83,7 +83,7 @@ fn object() -> ObjectSpec {
     let inner = map("outer.inner", MapType::ARRAY, (4, 8, 1));
     let mut outer = map("outer", MapType::ARRAY_OF_MAPS, (4, 4, 4));
     outer.inner = Some(Box::new(inner));
-    outer.initial = vec![InitialEntry { index: 2, value: InitialValue::Map(3) }];
+    outer.initial = vec![InitialEntry { index: 2, value: InitialValue::Map(2) }];
     let mut jumps = map("jumps", MapType::PROG_ARRAY, (4, 4, 4));
     jumps.initial = vec![InitialEntry { index: 1, value: InitialValue::Program(1) }];
     let mut data = map(".data", MapType::ARRAY, (4, 3, 1));
@@ -92,8 +92,9 @@ fn object() -> ObjectSpec {
     ObjectSpec {
         license: "GPL".to_owned(),
         version: Some(7),
-        programs: vec![program("first", "xdp", 0), program("second", "xdp", 2)],
-        maps: vec![typed, bloom, outer, map("in_it", MapType::ARRAY, (4, 8, 1)), jumps, data],
+        programs: vec![program("first", "xdp", 0), program("second", "xdp", 3)],
+        // libbpf before 1.4 makes maps in this order: inner ones come first.
+        maps: vec![typed, bloom, map("in_it", MapType::ARRAY, (4, 8, 1)), outer, jumps, data],
         externs: Vec::new(),
         btf: Some(types.finish().expect("one type")),
     }
@@ -159,7 +160,7 @@ fn references_to_nothing_are_errors() {
     assert_eq!(error, WriteError::Reference { program: "first".to_owned(), slot: 3 });
 
     let mut spec = object();
-    let inner = spec.maps.get_mut(2).and_then(|m| m.inner.as_mut()).expect("a map of maps");
+    let inner = spec.maps.get_mut(3).and_then(|m| m.inner.as_mut()).expect("a map of maps");
     inner.pinning = Pinning::ByName;
     let error = ObjectWriter::new(&spec).to_bytes().expect_err("inner maps have no pin");
     assert!(matches!(error, WriteError::Map { problem: "pinning", .. }), "{error}");
