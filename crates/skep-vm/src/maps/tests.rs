@@ -191,3 +191,196 @@ fn threads_never_see_a_foreign_or_torn_value() {
         assert_eq!(m.keys().unwrap().len(), 12, "{t}: no element was lost");
     }
 }
+
+#[test]
+fn a_trie_finds_the_longest_prefix() {
+    let mut trie = def(MapType::LPM_TRIE, 6, 4, 1000);
+    trie.flags = MapFlags::NO_PREALLOC;
+    let m = Map::new("trie", trie, None).unwrap();
+    let mut model: BTreeMap<(u32, u16), [u8; 4]> = BTreeMap::new();
+    let mut seed = 3_u64;
+    let mut next = |below: u64| {
+        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (seed >> 33) % below
+    };
+    let cut = |bits: u32, data: u16| data & !0xffff_u16.checked_shr(bits).unwrap_or(0);
+    for _ in 0..20_000 {
+        let bits = u32::try_from(next(17)).unwrap();
+        let data = u16::try_from(next(64) << 10 | next(4)).unwrap();
+        let key = [&bits.to_ne_bytes()[..], &data.to_be_bytes()].concat();
+        let value = u32::try_from(next(1 << 30)).unwrap().to_ne_bytes();
+        match next(4) {
+            0 => {
+                m.update(&key, &value, UpdateMode::Any).unwrap();
+                model.insert((bits, cut(bits, data)), value);
+            }
+            1 => {
+                let was = model.remove(&(bits, cut(bits, data)));
+                assert_eq!(m.delete(&key).is_ok(), was.is_some());
+            }
+            _ => {
+                let covers = |n: &u32| model.get(&(*n, cut(*n, data)));
+                let want = (0..=bits).rev().find_map(|n| covers(&n));
+                assert_eq!(m.lookup_vec(&key).ok().as_deref(), want.map(|v| &v[..]), "{key:?}");
+            }
+        }
+    }
+    // more specific keys come before the ones that cover them, and each key once
+    let keys = m.keys().unwrap();
+    let split = |k: &[u8]| {
+        let bits = u32::from_ne_bytes(k[..4].try_into().unwrap());
+        (bits, cut(bits, u16::from_be_bytes(k[4..].try_into().unwrap())))
+    };
+    let keys: Vec<_> = keys.iter().map(|k| split(k)).collect();
+    for (at, (bits, data)) in keys.iter().enumerate() {
+        let late = keys[at..].iter().skip(1).any(|(b, d)| b > bits && cut(*bits, *d) == *data);
+        assert!(!late, "{bits} {data:#x} comes before a key that it covers");
+    }
+    assert_eq!(keys.len(), model.len());
+    for (bits, data) in model.into_keys() {
+        m.delete(&[&bits.to_ne_bytes()[..], &data.to_be_bytes()].concat()).unwrap();
+    }
+    assert_eq!(m.keys().unwrap().len(), 0);
+}
+
+#[test]
+fn tries_queues_and_stacks_hold_under_threads() {
+    let mut trie = def(MapType::LPM_TRIE, 5, 16, 64);
+    trie.flags = MapFlags::NO_PREALLOC;
+    let trie = Map::new("trie", trie, None).unwrap();
+    let queue = map(MapType::QUEUE, 0, 16, 8);
+    let taken: usize = thread::scope(|scope| {
+        let work = |id: u8| {
+            let (trie, queue) = (&trie, &queue);
+            scope.spawn(move || {
+                let mut taken = 0;
+                for n in 0..20_000_u32 {
+                    let byte = (n.wrapping_mul(0x9e37_79b1) >> 24) as u8;
+                    let key = [&8_u32.to_ne_bytes()[..], &[byte]].concat();
+                    match n % 3 {
+                        0 => drop(trie.update(&key, &[byte; 16], UpdateMode::Any)),
+                        1 => drop(trie.delete(&key)),
+                        _ => {
+                            if let Ok(value) = trie.lookup_vec(&key) {
+                                assert_eq!(value, [byte; 16]);
+                            }
+                        }
+                    }
+                    if id.is_multiple_of(2) {
+                        while queue.push(&[byte; 16], UpdateMode::Any).is_err() {
+                            thread::yield_now();
+                        }
+                    } else {
+                        let mut value = [0; 16];
+                        while queue.pop(&mut value).is_err() {
+                            thread::yield_now();
+                        }
+                        assert!(value.iter().all(|b| *b == value[0]));
+                        taken += 1;
+                    }
+                }
+                taken
+            })
+        };
+        let threads: Vec<_> = (0..4).map(work).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).sum()
+    });
+    assert_eq!(taken, 40_000);
+    assert_eq!(queue.pop(&mut [0; 16]), Err(MapError::NoEntry));
+}
+
+#[test]
+fn queues_and_stacks_keep_their_order() {
+    for (t, want) in [(MapType::QUEUE, [1, 2, 3]), (MapType::STACK, [3, 2, 1])] {
+        let m = map(t, 0, 4, 3);
+        for n in 0..3 {
+            m.prog_push(&[n; 4], 0).unwrap();
+        }
+        assert_eq!(m.prog_push(&[3; 4], 0).unwrap_err().errno(), libc::E2BIG);
+        m.prog_push(&[3; 4], 2).unwrap(); // BPF_EXIST drops the oldest
+        let mut out = [9; 4];
+        for n in want {
+            m.prog_peek(&mut out).unwrap();
+            assert_eq!(out, [n; 4], "{t}");
+            m.prog_pop(&mut out).unwrap();
+            assert_eq!(out, [n; 4], "{t}");
+        }
+        assert_eq!((m.prog_pop(&mut out), out), (Err(MapError::NoEntry), [0; 4]));
+    }
+}
+
+#[test]
+fn prog_arrays_do_not_keep_programs() {
+    let m = map(MapType::PROG_ARRAY, 4, 4, 3);
+    let program = Arc::new("a program".to_string());
+    m.set_program(1, &program).unwrap();
+    assert_eq!(m.program_at::<String>(1), Some(Arc::clone(&program)));
+    assert_eq!(m.program_at::<u8>(1), None, "another type");
+    assert_eq!(m.set_program(3, &program).unwrap_err().errno(), libc::E2BIG);
+    drop(program);
+    assert_eq!(m.program_at::<String>(1), None);
+    m.delete(&1_u32.to_ne_bytes()).unwrap();
+    assert_eq!(m.delete(&1_u32.to_ne_bytes()).unwrap_err().errno(), libc::ENOENT);
+}
+
+#[test]
+fn maps_of_maps_check_the_shape_and_keep_the_map() {
+    let shape = def(MapType::HASH, 4, 4, 10);
+    for (t, key) in [(MapType::ARRAY_OF_MAPS, 4), (MapType::HASH_OF_MAPS, 3)] {
+        let outer = Map::new("outer", def(t, key, 4, 2), Some(shape)).unwrap();
+        let key = vec![0; key as usize];
+        let e = outer.update_map(&key, &map(MapType::HASH, 8, 4, 10)).unwrap_err();
+        assert_eq!(e.to_string(), "inner map: key_size is 8, expected 4");
+        let inner = map(MapType::HASH, 4, 4, 99);
+        outer.update_map(&key, &inner).unwrap();
+        assert_eq!(outer.lookup_vec(&key).unwrap(), inner.id().to_ne_bytes());
+        inner.update(&[1; 4], &[2; 4], UpdateMode::Any).unwrap();
+        drop(inner);
+        let found = outer.lookup_map(&key).unwrap();
+        assert!(found.lookup_ptr(&[1; 4], 0).is_some());
+        outer.delete(&key).unwrap();
+        assert!(outer.lookup_map(&key).is_none());
+        assert!(Map::new("outer", *outer.def(), None).is_err(), "no inner shape");
+    }
+}
+
+#[test]
+fn redirect_maps_keep_values_that_programs_may_only_read() {
+    for t in [MapType::DEVMAP, MapType::DEVMAP_HASH, MapType::CPUMAP, MapType::XSKMAP] {
+        let m = map(t, 4, 4, 4);
+        assert!(m.lookup_ptr(&[0; 4], 0).is_none());
+        m.update(&[0; 4], &7_u32.to_ne_bytes(), UpdateMode::Any).unwrap();
+        let p = m.lookup_ptr(&[0; 4], 0).unwrap();
+        assert!(!m.value_span(p.as_ptr().addr()).unwrap().writable, "{t}");
+        m.delete(&[0; 4]).unwrap();
+        assert!(m.lookup_ptr(&[0; 4], 0).is_none());
+    }
+}
+
+#[test]
+fn definitions_are_refused_with_a_reason() {
+    let cases = [
+        (def(MapType::ARRAY, 8, 4, 1), libc::EINVAL, "array map: key_size is 8, expected 4"),
+        (def(MapType::HASH, 4, 4, 0), libc::EINVAL, "max_entries is 0, expected at least 1"),
+        (def(MapType::LPM_TRIE, 8, 4, 1), libc::EINVAL, "expected BPF_F_NO_PREALLOC"),
+        (def(MapType::RINGBUF, 0, 0, 4097), libc::EINVAL, "a power of two and whole pages"),
+        (def(MapType::PERCPU_ARRAY, 4, 32769, 1), libc::E2BIG, "value_size is 32769"),
+        (def(MapType::ARRAY, 4, 1 << 30, u32::MAX), libc::ENOMEM, "cannot be mapped"),
+        (def(MapType::QUEUE, 0, 1 << 22, u32::MAX), libc::ENOMEM, "cannot be mapped"),
+        (
+            def(MapType::SOCKMAP, 4, 4, 1),
+            libc::EINVAL,
+            "sockmap maps are not in the embedded engine",
+        ),
+        (
+            def(MapType(77), 4, 4, 1),
+            libc::EINVAL,
+            "map type 77 maps are not in the embedded engine",
+        ),
+    ];
+    for (def, errno, text) in cases {
+        let e = Map::new("m", def, None).unwrap_err();
+        assert_eq!(e.errno(), errno, "{e}");
+        assert!(e.to_string().contains(text), "{e}");
+    }
+}
