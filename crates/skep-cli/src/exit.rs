@@ -1,6 +1,8 @@
 //! Exit codes, and which error means which.
 
-use std::io::ErrorKind;
+use std::{error::Error, io::ErrorKind};
+
+use skep::{AttachError, Blame, LoadError};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -38,14 +40,23 @@ pub fn code(e: &anyhow::Error) -> u8 {
     e.chain().find_map(code_of).unwrap_or(INPUT)
 }
 
-fn code_of(e: &(dyn std::error::Error + 'static)) -> Option<u8> {
+fn code_of(e: &(dyn Error + 'static)) -> Option<u8> {
     if e.is::<Usage>() {
-        Some(USAGE)
-    } else if e.is::<Cannot>() {
-        Some(SYSTEM)
-    } else {
-        None
+        return Some(USAGE);
     }
+    if e.is::<Cannot>() {
+        return Some(SYSTEM);
+    }
+    match blame(e)? {
+        Blame::Input => Some(INPUT),
+        Blame::System(_) => Some(SYSTEM),
+    }
+}
+
+/// Who is at fault, for errors of the library that know.
+fn blame(e: &(dyn Error + 'static)) -> Option<Blame> {
+    let load = e.downcast_ref::<LoadError>().map(LoadError::blame);
+    load.or_else(|| e.downcast_ref::<AttachError>().map(AttachError::blame))
 }
 
 /// The error and its causes in one line. A cause that the text before it already ends with is not
@@ -64,7 +75,13 @@ pub fn message(e: &anyhow::Error) -> String {
 
 /// What to do instead, when an error knows it.
 pub fn hint(e: &anyhow::Error) -> Option<String> {
-    e.chain().find_map(|c| c.downcast_ref::<Cannot>()).map(|c| c.hint.clone())
+    e.chain().find_map(|cause| match cause.downcast_ref::<Cannot>() {
+        Some(cannot) => Some(cannot.hint.clone()),
+        None => match blame(cause)? {
+            Blame::System(nearest) => Some(nearest.into()),
+            Blame::Input => None,
+        },
+    })
 }
 
 /// Did the reader of our output go away? That is its right, not a failure.

@@ -53,15 +53,15 @@ fn run(loaded: &Loaded, program: &str, frames: &[Vec<u8>]) -> Vec<Fate> {
 fn contents(loaded: &Loaded) -> BTreeMap<String, Contents> {
     let mut all = BTreeMap::new();
     for (spec, map) in loaded.maps() {
-        let is_array = spec.def.map_type == skep::abi::MapType::PROG_ARRAY;
-        if is_array || spec.def.map_type.is_map_in_map() {
+        let is_prog_array = spec.def.map_type == skep::abi::MapType::PROG_ARRAY;
+        if is_prog_array || spec.def.map_type.is_map_in_map() {
             continue;
         }
         let words = |value: &[u8]| -> Vec<u64> {
             let word = |chunk: &[u8]| {
-                let mut bytes = [0; 8];
-                bytes[..chunk.len()].copy_from_slice(chunk);
-                u64::from_ne_bytes(bytes)
+                let mut bytes = chunk.to_vec();
+                bytes.resize(8, 0);
+                u64::from_ne_bytes(bytes.try_into().expect("it was made 8 long"))
             };
             value.chunks(8).map(word).collect()
         };

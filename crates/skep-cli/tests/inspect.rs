@@ -41,6 +41,17 @@ fn what_disasm_prints_asm_reads() {
 }
 
 #[test]
+fn an_assembled_object_runs() {
+    let object = common::Scratch::new("assembled.o");
+    let text = b"r2 = *(u32 *)(r1 + 0)\nr3 = *(u32 *)(r1 + 4)\nr3 -= r2\nr0 = r3\nexit\n";
+    let args = ["asm", "-", "--format", "elf", "--section", "xdp", "-o", object.path()];
+    let ran = run_with(&args, text);
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{}", ran.err);
+    let ran = run(&["test-run", object.path(), "--data-in", &"00".repeat(60), "--json"]);
+    assert_eq!(json(&ran.out).first().map(|l| l["retval"].clone()), Some(60.into()), "{}", ran.err);
+}
+
+#[test]
 fn hex_is_disassembled() {
     let ran = run(&["disasm", "--bytes", "--hex", "b7 00 00 00 2a 00 00 00 9500000000000000"]);
     assert_eq!(

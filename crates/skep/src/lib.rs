@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bare;
+mod blame;
 mod engine;
 mod events;
 mod link;
@@ -15,6 +16,7 @@ mod program;
 mod target;
 pub mod verdict;
 
+pub use blame::Blame;
 pub use engine::{Engine, EngineError, Features};
 pub use events::{Events, Record};
 pub use link::{Attach, AttachError, Direction, Link, XdpMode, ifindex};

@@ -25,7 +25,7 @@ pub enum LoadError {
         object: String,
         /// Why.
         #[source]
-        source: TargetError,
+        source: Box<TargetError>,
     },
     /// The embedded engine refused a map or a program.
     #[error("the embedded engine cannot load {object}")]
@@ -34,7 +34,7 @@ pub enum LoadError {
         object: String,
         /// Which, and why.
         #[source]
-        source: skep_vm::LoadError,
+        source: Box<skep_vm::LoadError>,
     },
     /// The kernel refused a map or a program.
     #[error("the kernel does not load {object}")]
@@ -43,8 +43,21 @@ pub enum LoadError {
         object: String,
         /// Which, and why.
         #[source]
-        source: skep_kernel::LoadError,
+        source: Box<skep_kernel::LoadError>,
     },
+}
+
+impl LoadError {
+    /// What the kernel's verifier said about the program it rejected.
+    pub fn verifier_log(&self) -> Option<&str> {
+        match self {
+            Self::Kernel { source, .. } => match source.as_ref() {
+                skep_kernel::LoadError::Rejected { log, .. } => Some(&log.text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 /// A live object. Dropping it closes its programs and maps; what is pinned stays.
@@ -79,12 +92,12 @@ impl Object {
     pub fn load(self, engine: &Engine) -> Result<Loaded, LoadError> {
         let Parts { name: object, spec, options } = self.into_parts();
         let resolved = resolve_for(engine.kind(), spec, options.target_btf.clone())
-            .map_err(|source| LoadError::Resolve { object: object.clone(), source })?;
+            .map_err(|e| LoadError::Resolve { object: object.clone(), source: Box::new(e) })?;
         let (programs, maps, notices) = match engine.kind() {
             Kind::Embedded => embedded(&resolved, &options)
-                .map_err(|source| LoadError::Embedded { object, source })?,
+                .map_err(|e| LoadError::Embedded { object, source: Box::new(e) })?,
             Kind::Kernel => kernel(&resolved, &options)
-                .map_err(|source| LoadError::Kernel { object, source })?,
+                .map_err(|e| LoadError::Kernel { object, source: Box::new(e) })?,
         };
         Ok(Loaded { engine: engine.clone(), resolved, programs, maps, notices })
     }

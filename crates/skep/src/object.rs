@@ -91,11 +91,10 @@ pub struct NoSuch {
 }
 
 impl NoSuch {
-    pub(crate) fn new<'a>(
-        what: &'static str,
-        name: &str,
-        all: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
+    pub(crate) fn new<'a, I>(what: &'static str, name: &str, all: I) -> Self
+    where
+        I: IntoIterator<Item = &'a str>,
+    {
         Self { what, name: name.into(), suggestion: suggestion(name, all) }
     }
 }

@@ -19,7 +19,7 @@ pub enum RunError {
         program: String,
         /// What is wrong with it.
         #[source]
-        source: skep_vm::TestRunError,
+        source: Box<skep_vm::TestRunError>,
     },
     /// The kernel refused.
     #[error("program `{program}`")]
@@ -121,7 +121,7 @@ impl Program {
 fn embedded_run(program: &skep_vm::Program, input: TestInput<'_>) -> Result<TestRun, RunError> {
     let run = program.test_run(input.data, input.ctx, input.repeat).map_err(|e| match e {
         skep_vm::TestRunError::Run(fault) => RunError::Fault(fault),
-        source => RunError::Input { program: program.name().into(), source },
+        e => RunError::Input { program: program.name().into(), source: Box::new(e) },
     })?;
     Ok(TestRun {
         retval: run.retval,

@@ -7,7 +7,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use skep::isa::{Slot, asm::assemble};
+use skep::{
+    isa::{Pc, Slot, asm::assemble},
+    spec::{
+        ObjectSpec,
+        spec::{ProgramSpec, Subprog},
+        write::ObjectWriter,
+    },
+};
 
 use crate::exit::{DONE, usage};
 
@@ -23,6 +30,9 @@ pub struct Asm {
     /// What to write.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     format: Format,
+    /// Name of the program in an ELF object.
+    #[arg(long, value_name = "NAME", default_value = "program")]
+    name: String,
     /// Section of the program in an ELF object; it decides the program type.
     #[arg(long, value_name = "NAME", default_value = "socket")]
     section: String,
@@ -65,8 +75,33 @@ impl Asm {
         Ok(DONE)
     }
 
-    fn elf(&self, _slots: Vec<Slot>) -> anyhow::Result<Vec<u8>> {
-        anyhow::bail!("not there yet")
+    fn elf(&self, insns: Vec<Slot>) -> anyhow::Result<Vec<u8>> {
+        let len = u32::try_from(insns.len()).context("the program is too long")?;
+        let program = ProgramSpec {
+            name: self.name.clone(),
+            section: self.section.clone(),
+            prog_type: None,
+            attach_type: None,
+            attach_to: None,
+            flags: 0,
+            autoload: true,
+            insns,
+            subprogs: vec![Subprog { name: self.name.clone(), start: Pc(0), len, local: false }],
+            relocs: Vec::new(),
+            core_relos: Vec::new(),
+            func_info: Vec::new(),
+            line_info: Vec::new(),
+            poisoned: Vec::new(),
+        };
+        let spec = ObjectSpec {
+            license: self.license.clone(),
+            version: None,
+            programs: vec![program],
+            maps: Vec::new(),
+            externs: Vec::new(),
+            btf: None,
+        };
+        Ok(ObjectWriter::new(&spec).to_bytes()?)
     }
 }
 

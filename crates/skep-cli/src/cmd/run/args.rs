@@ -63,6 +63,9 @@ pub struct Run {
     /// Show the value of each CPU beside the sum.
     #[arg(long, help_heading = "Output")]
     pub per_cpu: bool,
+    /// When the kernel rejects a program, print its verifier's whole log.
+    #[arg(long, help_heading = "Output")]
+    pub verifier_log: bool,
     /// Print JSON, one object per line.
     #[arg(long, help_heading = "Output")]
     pub json: bool,

@@ -168,6 +168,6 @@ fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[(String, String)], indent: usi
 }
 
 /// Width of a column: its longest cell, within reason.
-fn column<'a>(cells: impl Iterator<Item = &'a String>) -> usize {
+fn column<'a, I: Iterator<Item = &'a String>>(cells: I) -> usize {
     cells.map(|c| c.chars().count()).filter(|&n| n <= 60).max().unwrap_or(0)
 }

@@ -74,6 +74,7 @@ pub fn watch(
     shared: &Shared<'_>,
     out: &mut Out<'_>,
 ) -> anyhow::Result<()> {
+    ifindex(interface)?;
     let mut socket = AfPacket::open(interface).map_err(|e| cannot_open(interface, e))?;
     eprintln!(
         "watching {interface}: programs see copies, packets go their way; {}",
@@ -98,18 +99,18 @@ pub fn watch(
     Ok(())
 }
 
+/// The index of an interface that the user named.
+pub fn ifindex(name: &str) -> anyhow::Result<u32> {
+    skep::ifindex(name).with_context(|| format!("there is no interface {name}"))
+}
+
 fn cannot_open(interface: &str, e: std::io::Error) -> anyhow::Error {
-    match e.kind() {
-        std::io::ErrorKind::PermissionDenied => Cannot {
-            missing: format!("copies of the packets of {interface} need CAP_NET_RAW"),
-            hint: "run as root, or record a capture and give it with --pcap".into(),
-        }
-        .into(),
-        std::io::ErrorKind::NotFound => {
-            anyhow::Error::new(e).context(format!("there is no interface {interface}"))
-        }
-        _ => anyhow::Error::new(e).context(format!("cannot watch {interface}")),
+    if e.kind() != std::io::ErrorKind::PermissionDenied {
+        return anyhow::Error::new(e).context(format!("cannot watch {interface}"));
     }
+    let missing = format!("copies of the packets of {interface} need CAP_NET_RAW");
+    let hint = "run as root, or record a capture and give it with --pcap".into();
+    Cannot { missing, hint }.into()
 }
 
 /// The capture that `--write-pcap` makes.

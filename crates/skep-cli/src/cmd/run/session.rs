@@ -18,7 +18,7 @@ use super::{
     Run, XdpMode,
     event_type::{Wanted, event_type},
     lines::{Event, Line, Verdicts},
-    maps,
+    maps, packets,
 };
 use crate::{output::Out, signal::Stop};
 
@@ -101,7 +101,11 @@ impl Session {
             .filter_map(|i| object.spec().programs.get(i).map(|p| p.name.clone()))
             .collect();
         let args = shared.args;
-        let loaded = object.load(engine)?;
+        let loaded = object.load(engine).inspect_err(|e| {
+            if let Some(log) = e.verifier_log().filter(|_| args.verifier_log) {
+                eprintln!("{}", log.trim_end());
+            }
+        })?;
         for notice in loaded.notices() {
             eprintln!("note: {notice}");
         }

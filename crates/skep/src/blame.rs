@@ -1,0 +1,104 @@
+//! Who is at fault when something fails: what was given, or the system it should run on.
+
+use std::io::ErrorKind;
+
+use skep_kernel::SysError;
+use skep_object::ResolveError;
+use skep_vm::{LowerReason, maps::MapError};
+
+use crate::{AttachError, LoadError, TargetError};
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The object, the program, the input.
+    Input,
+    /// This system or this engine lacks something; the text is the nearest thing that works.
+    System(&'static str),
+}
+
+const USE_KERNEL: Blame = Blame::System("the kernel engine may have it: --engine kernel, as root");
+const USE_EMBEDDED: Blame =
+    Blame::System("run as root, or use --engine embedded with --pcap or --iface");
+const NEWER_KERNEL: Blame = Blame::System(
+    "a newer kernel, or --engine embedded, which runs packet programs without the kernel",
+);
+const NAME_TYPES: Blame = Blame::System("name a kernel's types with --btf FILE");
+
+impl LoadError {
+    /// Who is at fault.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Resolve { source, .. } => match source.as_ref() {
+                TargetError::Resolve(e) | TargetError::Here(skep_kernel::HereError::Resolve(e)) => {
+                    of_resolve(e)
+                }
+                TargetError::Here(_) => NAME_TYPES,
+            },
+            Self::Embedded { source, .. } => of_embedded(source),
+            Self::Kernel { source, .. } => of_kernel(source),
+        }
+    }
+}
+
+impl AttachError {
+    /// Who is at fault.
+    pub fn blame(&self) -> Blame {
+        use skep_kernel::AttachError as Kernel;
+        match self {
+            Self::NoHooks { .. } => Blame::System("the kernel engine has hooks: run as root"),
+            Self::Kernel(Kernel::NeedsTarget { .. }) => Blame::Input,
+            Self::Kernel(Kernel::Refused { source, .. }) => of_system_call(source),
+            Self::Kernel(Kernel::NotYet { .. }) => {
+                Blame::System("skep test-run runs many of these programs on given input")
+            }
+            Self::Kernel(_) => NEWER_KERNEL,
+        }
+    }
+}
+
+fn of_resolve(e: &ResolveError) -> Blame {
+    match e {
+        ResolveError::NoTargetBtf { .. } => NAME_TYPES,
+        _ => Blame::Input,
+    }
+}
+
+fn of_embedded(e: &skep_vm::LoadError) -> Blame {
+    use skep_vm::LoadError as Load;
+    match e {
+        Load::Map { source: MapError::NotInEngine { .. }, .. } | Load::Extern { .. } => USE_KERNEL,
+        Load::Lower(e) => match e.reason {
+            LowerReason::MissingHelper { .. }
+            | LowerReason::Kfunc { .. }
+            | LowerReason::Unsupported { .. } => USE_KERNEL,
+            _ => Blame::Input,
+        },
+        _ => Blame::Input,
+    }
+}
+
+fn of_kernel(e: &skep_kernel::LoadError) -> Blame {
+    use skep_kernel::LoadError as Load;
+    match e {
+        Load::Refused { source, .. } | Load::Map { source, .. } => match source.command {
+            "BPF_OBJ_PIN" | "BPF_OBJ_GET" => Blame::System(
+                "pins need a bpf file system, by default at /sys/fs/bpf (mount -t bpf bpf DIR; \
+                 --pin-root DIR); --no-pin does without",
+            ),
+            _ => of_system_call(source),
+        },
+        Load::NoSymbol { .. } => NEWER_KERNEL,
+        Load::Target(_) => NAME_TYPES,
+        _ => Blame::Input,
+    }
+}
+
+fn of_system_call(e: &SysError) -> Blame {
+    match e.source.kind() {
+        ErrorKind::PermissionDenied => USE_EMBEDDED,
+        ErrorKind::Unsupported => NEWER_KERNEL,
+        _ if e.errno() == skep_kernel::ENOTSUPP => NEWER_KERNEL,
+        _ => Blame::Input,
+    }
+}
