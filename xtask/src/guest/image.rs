@@ -11,7 +11,8 @@ use anyhow::Context as _;
 use super::modules::Module;
 use crate::dist::ensure_static;
 
-/// Mounts what tests expect, runs the script with its output on the second serial port, says
+/// Mounts what tests expect (nothing over `/tmp` and `/run`: it is all memory already, and the
+/// repository may lie there), runs the script with its output on the second serial port, says
 /// how it ended, and reboots, which ends QEMU.
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin HOME=/root TERM=dumb RUST_BACKTRACE=1 SKEP_SKIP_LOG=/tmp/skips
@@ -19,8 +20,6 @@ export PATH=/bin HOME=/root TERM=dumb RUST_BACKTRACE=1 SKEP_SKIP_LOG=/tmp/skips
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-mount -t tmpfs tmp /tmp
-mount -t tmpfs run /run
 mount -t debugfs dbg /sys/kernel/debug
 mount -t tracefs trc /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
