@@ -5,13 +5,15 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use skep_abi::{MapDef, MapFlags, MapType, ProgType};
+use skep_abi::{AttachType, MapDef, MapFlags, MapType, ProgType, section::BPF_F_SLEEPABLE};
+use skep_btf::KindTag;
 use skep_isa::Slot;
 
 use crate::{
     error::LoadError,
     map::Map,
     program::{Program, ProgramLoad},
+    target,
 };
 
 /// Outcome of a probe. "Could not tell" is its own answer, never "not supported".
@@ -69,43 +71,62 @@ pub fn can_load() -> Support {
     CACHE.get_or_init(probe).clone()
 }
 
-/// Can programs of this type be loaded?
+/// What the smallest program of a type needs beside its instructions.
+const NEEDS: &[(ProgType, Option<AttachType>, Option<(KindTag, &str)>)] = &[
+    (ProgType::CGROUP_SOCK_ADDR, Some(AttachType::CGROUP_INET4_CONNECT), None),
+    (ProgType::CGROUP_SOCKOPT, Some(AttachType::CGROUP_GETSOCKOPT), None),
+    (ProgType::SK_LOOKUP, Some(AttachType::SK_LOOKUP), None),
+    (ProgType::NETFILTER, Some(AttachType::NETFILTER), None),
+    (
+        ProgType::TRACING,
+        Some(AttachType::TRACE_RAW_TP),
+        Some((KindTag::Typedef, "btf_trace_sched_switch")),
+    ),
+    (ProgType::LSM, Some(AttachType::LSM_MAC), Some((KindTag::Func, "bpf_lsm_file_open"))),
+];
+
+/// Can programs of this type be loaded? For [`ProgType::TRACING`] this is about BTF tracepoints.
 ///
-/// Types that need more than two instructions to be told apart (an attach target in BTF, a
-/// trampoline) answer [`Support::Unknown`] unless the kernel's answer is clear.
+/// Extensions and `struct_ops`, which need more than two instructions, are [`Support::Unknown`]
+/// unless the kernel's answer is clear.
 pub fn prog_type(prog_type: ProgType) -> Support {
     static CACHE: Mutex<Option<HashMap<ProgType, Support>>> = Mutex::new(None);
-    cached(&CACHE, prog_type, || {
-        match Program::load(&ProgramLoad::new("probe", prog_type, &RETURN_0)) {
-            Ok(_) => Support::Yes,
-            Err(e) => match &e {
-                LoadError::Refused { source, .. } if source.errno() == libc::EINVAL => {
-                    if can_load().is_yes() && refusal_is_proof(prog_type) {
-                        Support::No(format!("this kernel has no {prog_type} programs"))
-                    } else {
-                        of_load_error(&e)
-                    }
-                }
-                _ => of_load_error(&e),
-            },
-        }
-    })
+    cached(&CACHE, prog_type, || load_smallest(prog_type))
 }
 
-/// Is a refusal of the trivial program proof that the type is absent?
-///
-/// Not for types that want an attach type or a BTF target with any program.
-fn refusal_is_proof(prog_type: ProgType) -> bool {
-    !matches!(
-        prog_type,
-        ProgType::CGROUP_SOCK_ADDR
-            | ProgType::CGROUP_SOCKOPT
-            | ProgType::TRACING
-            | ProgType::STRUCT_OPS
-            | ProgType::EXT
-            | ProgType::LSM
-            | ProgType::SK_LOOKUP
-    )
+fn load_smallest(prog_type: ProgType) -> Support {
+    let mut load = ProgramLoad::new("probe", prog_type, &RETURN_0);
+    if prog_type == ProgType::SYSCALL {
+        load.flags = BPF_F_SLEEPABLE;
+    }
+    if let Some(&(_, attach_type, target)) = NEEDS.iter().find(|row| row.0 == prog_type) {
+        load.attach_type = attach_type;
+        if let Some((kind, name)) = target {
+            let btf = match target::vmlinux_btf() {
+                Ok(btf) => btf,
+                Err(e) => return Support::No(format!("the kernel shows no BTF: {e}")),
+            };
+            match btf.find(kind, name).next() {
+                Some(id) => load.attach_btf_id = id.0,
+                None => return Support::No(format!("this kernel has no {name}")),
+            }
+        }
+    }
+    let proof = !matches!(prog_type, ProgType::EXT | ProgType::STRUCT_OPS);
+    match Program::load(&load) {
+        Ok(_) => Support::Yes,
+        Err(LoadError::Refused { source, .. })
+            if proof && source.errno() == libc::EINVAL && can_load().is_yes() =>
+        {
+            Support::No(format!("this kernel has no {prog_type} programs"))
+        }
+        // Trampolines: what may be loaded at all is known from `can_load`.
+        Err(e @ LoadError::Refused { .. }) if can_load().is_yes() => match of_load_error(&e) {
+            Support::No(_) => Support::No(e.to_string()),
+            other => other,
+        },
+        Err(e) => of_load_error(&e),
+    }
 }
 
 const GET_ATTACH_COOKIE: u32 = 174;
@@ -242,6 +263,16 @@ mod tests {
         assert!(map_type(MapType::HASH).is_yes());
         assert!(map_type(MapType::LPM_TRIE).is_yes());
         assert!(prog_type(ProgType::XDP).is_yes());
+    }
+
+    #[test]
+    fn no_type_but_extensions_and_struct_ops_is_left_open() {
+        require_kernel!(can_load().into_result());
+        for &t in ProgType::ALL.iter().filter(|&&t| t != ProgType::UNSPEC) {
+            let open = matches!(prog_type(t), Support::Unknown(_));
+            let may_be = matches!(t, ProgType::EXT | ProgType::STRUCT_OPS);
+            assert!(!open || may_be, "{t}: {:?}", prog_type(t));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 use skep_btf::Btf;
 use skep_object::{
     ObjectSpec,
-    resolve::{self, CoreResult, Resolved, Symbols, Target},
+    resolve::{self, CoreOutcome, CoreResult, Resolved, Symbols, Target},
     spec::ExternKind,
 };
 
@@ -102,16 +102,14 @@ pub fn resolve(spec: ObjectSpec) -> Result<Resolved, HereError> {
         has_syscall_wrapper: wants("LINUX_HAS_SYSCALL_WRAPPER") && has_syscall_wrapper()?,
         symbols: Symbols::Engine,
     };
-    let modules = match &btf {
-        Some(kernel) => module_btfs(kernel),
-        None => Vec::new(),
-    };
-    if modules.is_empty() {
-        return Ok(resolve::resolve(spec, &target)?);
-    }
     // The kernel's own types win; modules are asked about what it does not have.
     let resolved = resolve::resolve(spec.clone(), &target)?;
-    if !resolved.core().iter().any(|o| matches!(o.result, CoreResult::Poisoned { .. })) {
+    let poisoned = |o: &CoreOutcome| matches!(o.result, CoreResult::Poisoned { .. });
+    let modules = match &btf {
+        Some(kernel) if resolved.core().iter().any(poisoned) => module_btfs(kernel),
+        _ => Vec::new(),
+    };
+    if modules.is_empty() {
         return Ok(resolved);
     }
     Ok(resolve::resolve(spec, &Target { modules: &modules, ..target })?)

@@ -174,6 +174,33 @@ fn kernel_functions_are_found_and_weak_ones_may_be_absent() {
 }
 
 #[test]
+fn kernel_functions_are_called() {
+    require_kernel!(probe::can_load().into_result());
+    let btf = crate::target::vmlinux_btf();
+    require_kernel!(btf.as_ref().map(drop).map_err(ToString::to_string));
+    let (lock, unlock) = ("bpf_rcu_read_lock", "bpf_rcu_read_unlock");
+    let known = btf.unwrap().find(skep_btf::KindTag::Func, unlock).next();
+    require_kernel!(known.map(drop).ok_or_else(|| format!("this kernel has no {unlock}")));
+    let call = slot(0x85, 0, 2, 0, -1);
+    let insns = vec![call, call, slot(0xb7, 0, 0, 0, 4), slot(0x95, 0, 0, 0, 0)];
+    let relocs = [(0, RelocTarget::Kfunc(0)), (1, RelocTarget::Kfunc(1))];
+    let mut tp = program("locks", insns, &relocs);
+    tp.section = "tp_btf/sched_switch".into();
+    tp.prog_type = Some(ProgType::TRACING);
+    tp.attach_type = Some(skep_abi::AttachType::TRACE_RAW_TP);
+    tp.attach_to = Some("sched_switch".into());
+    let mut object = spec(vec![tp], vec![]);
+    let kfunc = |name: &str| ExternSpec {
+        name: name.into(),
+        weak: false,
+        type_id: None,
+        kind: ExternKind::Kfunc,
+    };
+    object.externs = vec![kfunc(lock), kfunc(unlock)];
+    Object::load_spec(&object, &LoadOptions::default()).unwrap();
+}
+
+#[test]
 fn btf_attach_targets_come_from_the_kernel() {
     require_kernel!(probe::can_load().into_result());
     require_kernel!(crate::target::vmlinux_btf().map(drop).map_err(|e| e.to_string()));
