@@ -175,6 +175,12 @@ mod tests {
                 patch(8, 40, Width::Change { from: 4, to: 8 }),
                 Ok(vec![slot(0x79, 40, 0)]),
             ),
+            // and back, u64 to u16
+            (
+                vec![slot(0x79, 8, 0)],
+                patch(8, 40, Width::Change { from: 8, to: 2 }),
+                Ok(vec![slot(0x69, 40, 0)]),
+            ),
             // r1 = *(s32 *)(r0 + 8) keeps its mode
             (
                 vec![slot(0x81, 8, 0)],
