@@ -59,7 +59,11 @@ impl<'a> Prefix<'a> {
     }
 
     /// Bit `n`, the first one being the highest of the first byte; 0 past the end.
+    #[inline]
     fn bit(self, n: u32) -> usize {
+        if n < 64 {
+            return usize::from(self.first.to_be() >> (63 - n) & 1 == 1);
+        }
         let byte = self.data.get(n as usize / 8).copied().unwrap_or(0);
         usize::from(byte >> (7 - n % 8) & 1)
     }
@@ -115,6 +119,7 @@ impl Lpm {
         }
     }
 
+    #[inline]
     fn get(&self, node: Index, field: usize) -> u32 {
         self.storage.u32(self.pool.at(node) + field).load(Acquire)
     }
@@ -123,10 +128,12 @@ impl Lpm {
         self.storage.u32(self.pool.at(node) + field).store(to, Relaxed);
     }
 
+    #[inline]
     fn follow(&self, slot: usize) -> Option<Index> {
         Index::from_link(self.storage.u32(slot).load(Acquire))
     }
 
+    #[inline]
     fn slot(&self, node: Index, side: usize) -> usize {
         self.pool.at(node) + 4 * side
     }
@@ -144,12 +151,23 @@ impl Lpm {
     }
 
     /// How many first bits `node` and `key` have in common.
+    #[inline]
     fn common(&self, node: Index, key: Prefix<'_>) -> u32 {
         let limit = self.get(node, LENGTH).min(key.bits);
+        let first = self.storage.u64(self.pool.at(node) + DATA).load(Relaxed);
+        let bits = (first ^ key.first).to_be().leading_zeros();
+        if bits < 64 || limit <= 64 {
+            bits.min(limit)
+        } else {
+            self.common_behind(node, key, limit)
+        }
+    }
+
+    /// The same for long keys, whose first words are known to be equal.
+    fn common_behind(&self, node: Index, key: Prefix<'_>, limit: u32) -> u32 {
         let words = self.storage.words(self.pool.at(node) + DATA, self.data_size.div_ceil(8));
-        let rest = key.data.get(8..).unwrap_or(&[]).chunks(8).map(padded);
-        let mut bits = 0;
-        for (word, of_key) in words.iter().zip(std::iter::once(key.first).chain(rest)) {
+        let mut bits = 64;
+        for (word, of_key) in words.iter().zip(key.data.chunks(8).map(padded)).skip(1) {
             let differ = (word.load(Relaxed) ^ of_key).to_be();
             bits += differ.leading_zeros();
             if differ != 0 || bits >= limit {
