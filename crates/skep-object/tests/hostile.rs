@@ -9,8 +9,8 @@ use skep_object::{ObjectError, ObjectSpec, RelocProblem};
 
 /// Time for each kind of damage; the rest of the objects' bytes waits for the fuzzer.
 const BUDGET: Duration = Duration::from_secs(2);
-/// One input of some kilobytes takes milliseconds; far more would be a hang in the making.
-const SLOW: Duration = Duration::from_secs(2);
+/// One input of some kilobytes takes milliseconds; a busy machine may stop for a second or two.
+const SLOW: Duration = Duration::from_secs(10);
 
 fn object(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/objects").join(name);
