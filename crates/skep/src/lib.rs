@@ -1,4 +1,45 @@
 //! Load and run eBPF objects on the Linux kernel or in user space.
+//!
+//! An [`Object`] is what a file says, and can still be changed; [`Object::load`] makes it live on an
+//! [`Engine`]: in the running kernel, or in this process without any rights. What comes back is
+//! [`Loaded`]: programs, maps, variables, events, the same on both. Only [`Engine::features`] tells
+//! which one it is.
+//!
+//! Packets through an XDP program, in a test, without root:
+//!
+//! ```
+//! use skep::{Engine, Object, verdict};
+//!
+//! # const BYTES: &[u8] = include_bytes!("../../../examples/classify.bpf.o");
+//! let mut object = Object::parse("classify.bpf.o", BYTES)?; // or Object::open(path)
+//! object.set_variable("drop_udp_port", 53u16)?;
+//! let loaded = object.load(&Engine::embedded())?;
+//!
+//! let program = loaded.program("classify")?;
+//! let run = program.run_on_frame(&[0; 60])?;
+//! assert_eq!(verdict::name(program.prog_type(), run.retval), "XDP_PASS");
+//! assert_eq!(loaded.variable::<u64>("dropped")?, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Events of the whole system, as root; dropping the links detaches:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use skep::{Attach, Engine, Object};
+//!
+//! let loaded = Object::open("examples/execsnoop.bpf.o")?.load(&Engine::kernel()?)?;
+//! let mut links = Vec::new();
+//! for program in loaded.programs() {
+//!     links.push(program.attach(Attach::Section)?);
+//! }
+//! let mut events = loaded.map("events")?.events()?;
+//! for record in events.poll(Duration::from_secs(1)) {
+//!     println!("{} bytes", record.data.len());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod bare;

@@ -169,12 +169,7 @@ impl Session {
     /// Attaches what is attached by section name, and packet programs to the interface.
     fn attach(&mut self, shared: &Shared<'_>) -> anyhow::Result<()> {
         let args = shared.args;
-        let ifindex = match &args.iface {
-            Some(name) => {
-                Some(skep::ifindex(name).with_context(|| format!("there is no interface {name}"))?)
-            }
-            None => None,
-        };
+        let ifindex = args.iface.as_deref().map(packets::ifindex).transpose()?;
         for program in self.loaded.programs() {
             let at = match (verdict::takes_packets(program.prog_type()), ifindex) {
                 (false, _) => Attach::Section,
@@ -261,6 +256,7 @@ pub fn attached(
         session.attach(shared)?;
     }
     if sessions.iter().all(|s| s.links.is_empty()) {
+        eprintln!("note: loaded, and nothing to attach");
         return Ok(());
     }
     eprintln!(
