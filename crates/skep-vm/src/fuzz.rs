@@ -1,6 +1,5 @@
 //! Bodies of fuzz targets: any bytes may come in, nothing may crash or hang.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use skep_abi::{MapDef, MapFlags, MapType, ProgType};

@@ -290,6 +290,8 @@ pub(crate) struct Space {
     packet: Option<Arc<Area>>,
     grants: Vec<Grant>,
     next_hot: usize,
+    /// The context, for messages: its accesses are not plain ones.
+    pub(crate) context: Span,
     /// Maps of the programs that ran.
     maps: Vec<Arc<[Arc<Map>]>>,
     /// Inner maps that lookups returned, with handles of their own.
@@ -308,6 +310,7 @@ impl Space {
             packet: None,
             grants: Vec::new(),
             next_hot: 0,
+            context: Span::default(),
             maps: Vec::new(),
             inner: Vec::new(),
         }
@@ -549,7 +552,11 @@ impl Space {
         if addr < 4096 {
             return format!("address {addr:#x} (a null pointer)");
         }
-        let mut known = vec![(self.stack_span, "the stack"), (self.packet_span, "the packet")];
+        let mut known = vec![
+            (self.stack_span, "the stack"),
+            (self.packet_span, "the packet"),
+            (self.context, "the context"),
+        ];
         known.extend(self.hot.iter().map(|&s| (s, "a map value")));
         known.extend(self.grants.iter().map(|g| (g.span, g.name)));
         let near = known

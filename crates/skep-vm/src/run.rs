@@ -121,6 +121,7 @@ impl<'a> Run<'a> {
     pub(crate) fn new(settings: &'a Settings, ctx: &'a mut Context, cpu: u32) -> Self {
         let mut space = Space::new();
         let entry = ctx.entry(&mut space);
+        space.context = entry.span;
         let mut run = Self {
             space,
             settings,
