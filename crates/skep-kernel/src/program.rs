@@ -433,7 +433,9 @@ mod tests {
         require_kernel!(probe::can_load().into_result());
         require_kernel!(probe::prog_type(ProgType::SYSCALL).into_result());
         let insns = [
-            slot(0x7a, 1, 0, 8, 77), // *(u64 *)(r1 + 8) = 77
+            // From a register: before Linux 6.4 an immediate may not be stored to a context.
+            slot(0xb7, 2, 0, 0, 77),
+            slot(0x7b, 1, 2, 8, 0), // *(u64 *)(r1 + 8) = r2
             slot(0xb7, 0, 0, 0, 5),
             slot(0x95, 0, 0, 0, 0),
         ];
