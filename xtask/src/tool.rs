@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -30,9 +31,10 @@ pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
 }
 
-/// Is there a program of this name on the search path?
-pub(crate) fn exists(name: &str) -> bool {
-    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|d| d.join(name).exists()))
+/// The program of this name on the search path.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.exists())
 }
 
 fn words(command: &Command) -> String {

@@ -4,12 +4,13 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::Context as _;
 
 use super::modules::Module;
-use crate::dist::ensure_static;
+use crate::{dist::ensure_static, tool};
 
 /// Mounts what tests expect (nothing over `/tmp` and `/run`: it is all memory already, and the
 /// repository may lie there), runs the script with its output on the second serial port, says
@@ -88,6 +89,18 @@ impl Image {
     pub(super) fn add_file(&mut self, from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
         let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         self.add(to, FILE | mode, &bytes);
+        Ok(())
+    }
+
+    /// Adds a program of this machine as `/bin/NAME`, with the libraries it loads.
+    pub(super) fn add_program(&mut self, path: &Path) -> anyhow::Result<()> {
+        let name = path.file_name().context("a program has a name")?;
+        self.add_file(path, &Path::new("/bin").join(name), 0o755)?;
+        // A static program has no libraries, and `ldd` fails to say so.
+        let Ok(libraries) = tool::output(Command::new("ldd").arg(path)) else { return Ok(()) };
+        for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+            self.add_file(Path::new(library), Path::new(library), 0o755)?;
+        }
         Ok(())
     }
 

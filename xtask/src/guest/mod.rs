@@ -21,6 +21,8 @@ use crate::{test::Summary, tool};
 const PACKAGES: &[&str] = &["skep-kernel"];
 /// What those tests read, at the same place in the guest.
 const DATA: &[&str] = &["examples", "tests/data"];
+/// Programs those tests drive; a test whose program is not on this machine is skipped there too.
+const PROGRAMS: &[&str] = &["ip", "tc"];
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const LIMIT: Duration = Duration::from_mins(10);
 const TOOLS: &[&str] = &["qemu-system-x86_64", "dpkg-deb", "apt-get", "xz"];
@@ -83,7 +85,7 @@ pub(crate) fn run(root: &Path, kernels: &[&str]) -> anyhow::Result<Vec<Outcome>>
         };
         kernels.iter().map(skipped).collect()
     };
-    if let Some(missing) = TOOLS.iter().find(|name| !tool::exists(name)) {
+    if let Some(missing) = TOOLS.iter().find(|name| tool::find(name).is_none()) {
         return Ok(skip_all(format!("{missing} is not installed")));
     }
     let Some(busybox) = image::busybox() else {
@@ -107,6 +109,11 @@ fn run_one(root: &Path, home: &Path, busybox: &Path, tests: &[Test]) -> anyhow::
     let mut image = image::Image::new(busybox)?;
     for data in DATA {
         image.add_tree(&root.join(data))?;
+    }
+    for program in PROGRAMS {
+        if let Some(path) = tool::find(program) {
+            image.add_program(&path)?;
+        }
     }
     let mut script = String::new();
     for test in tests {
