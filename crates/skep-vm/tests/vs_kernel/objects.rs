@@ -27,7 +27,8 @@ fn compare(name: &str) {
     let ours = skep_vm::Object::load(&object, &skep_vm::LoadOptions::default()).expect("it loads");
     let options = skep_kernel::LoadOptions { pin_root: None, ..Default::default() };
     let theirs = skep_kernel::Object::load(&object, &options).expect("it loads");
-    let (mine, their) = (&ours.programs()[0], &theirs.programs()[0]);
+    let mine = ours.programs().first().expect("an example has a program");
+    let their = theirs.program(mine.name()).expect("the same programs");
     for (n, packet) in packets().iter().enumerate() {
         let want = their
             .test_run(&skep_kernel::TestRunOptions {
