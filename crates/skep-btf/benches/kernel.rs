@@ -1,7 +1,7 @@
 //! What a loader does with the running kernel's BTF: open it, find types, resolve relocations.
 //!
 //! `cargo bench -p skep-btf`
-#![expect(missing_docs, reason = "criterion's macros make functions without")]
+#![allow(missing_docs, reason = "criterion's macros make functions without")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use skep_btf::{
