@@ -107,8 +107,26 @@ fn batches_move_whole_maps() {
     assert_eq!(read.len(), 1000);
     assert_eq!(read, walked);
     assert_eq!(m.delete_batch(&keys[..400]).0, 100);
+    let again = m.delete_batch(&keys[..400]);
+    assert_eq!((again.0, again.1.unwrap_err().errno()), (0, libc::ENOENT));
     assert_eq!(m.drain_batch(1000).unwrap().len(), 900);
     assert_eq!(m.keys().count(), 0);
+}
+
+/// The kernel says "no more" together with a batch that fills the room to the last entry.
+#[test]
+fn a_batch_that_fills_its_room_is_not_lost() {
+    require_kernel!(probe::can_load().into_result());
+    for entries in [1, 255, 256, 257, 512] {
+        let m = map(MapType::HASH, 4, 8, entries);
+        let keys: Vec<u8> = (0..entries).flat_map(u32::to_ne_bytes).collect();
+        let values: Vec<u8> = (0..u64::from(entries)).flat_map(u64::to_ne_bytes).collect();
+        m.update_batch(&keys, &values, UpdateMode::Any).1.unwrap();
+        let entries = entries as usize;
+        assert_eq!(m.entries().unwrap().len(), entries);
+        assert_eq!(m.drain_batch(entries).unwrap().len(), entries);
+        assert_eq!(m.entries().unwrap().len(), 0);
+    }
 }
 
 #[test]

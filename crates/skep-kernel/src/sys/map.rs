@@ -276,7 +276,8 @@ unsafe fn batch<A: Attr>(mut attr: A, count: impl Fn(&A) -> u32) -> (Result<(), 
     let result = unsafe { bpf(&mut attr) }.map(drop);
     let done = count(&attr);
     // An error before the first entry (a kernel without batches, EFAULT) leaves the count as it
-    // was asked for; the kernel zeroes it before it starts.
-    let untouched = result.is_err() && done == asked;
+    // was asked for; the kernel zeroes it before it starts. ENOENT comes after that: with a count
+    // it says that the entries read are the last ones, which may be as many as asked for.
+    let untouched = result.as_ref().is_err_and(|e| e.errno() != libc::ENOENT && done == asked);
     (result, if untouched { 0 } else { done as usize })
 }
