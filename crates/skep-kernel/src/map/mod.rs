@@ -330,14 +330,15 @@ impl Map {
         let (key, value) = (self.def.key_size as usize, self.value_bytes());
         let mut entries = Vec::new();
         let mut at = Batch::default();
-        let mut room = 256_usize;
+        let most = self.def.max_entries as usize;
+        let mut room = self.batch_room();
         loop {
             let (mut keys, mut values) = (vec![0; room * key], vec![0; room * value]);
             let mut next = at.clone();
             let end = match self.fd.lookup_batch(&mut next, &mut keys, &mut values, false) {
                 // One bucket of the hash holds more than the room: the kernel gave nothing.
-                Err(e) if e.errno() == libc::ENOSPC && room < 1 << 20 => {
-                    room *= 4;
+                Err(e) if e.errno() == libc::ENOSPC && room < most => {
+                    room = room.saturating_mul(4).min(most);
                     continue;
                 }
                 other => other.map_err(|e| self.fail(e))?,
@@ -350,6 +351,13 @@ impl Map {
                 return Ok(entries);
             }
         }
+    }
+
+    /// Entries to ask for at once: about a MiB, and no more than there can be.
+    fn batch_room(&self) -> usize {
+        let entry = (self.def.key_size as usize).saturating_add(self.value_bytes()).max(1);
+        let most = 256.min(self.def.max_entries as usize);
+        ((1 << 20) / entry).min(most).max(1)
     }
 
     /// Takes up to `count` entries out of a hash at once.

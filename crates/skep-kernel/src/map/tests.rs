@@ -130,6 +130,16 @@ fn a_batch_that_fills_its_room_is_not_lost() {
 }
 
 #[test]
+fn batches_have_room_for_no_more_than_the_map() {
+    require_kernel!(probe::can_load().into_result());
+    let room = |entries, value| map(MapType::HASH, 4, value, entries).batch_room();
+    assert_eq!(room(1, 1 << 20), 1, "a value of a MiB, once");
+    assert_eq!(room(64, 1 << 20), 1);
+    assert_eq!(room(100, 8), 100);
+    assert_eq!(room(1000, 8), 256);
+}
+
+#[test]
 fn longest_prefix_wins() {
     require_kernel!(probe::can_load().into_result());
     let m = map(MapType::LPM_TRIE, 8, 1, 10);
