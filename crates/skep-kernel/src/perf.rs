@@ -144,8 +144,7 @@ impl PerfConsumer {
         let page = sys::page_bytes() as usize;
         let size = bytes_per_cpu.max(page).checked_next_power_of_two().unwrap_or(bytes_per_cpu);
         let possible =
-            sys::possible_cpus().map_err(|e| fail(SysError::new("counting possible CPUs", e)))?;
-        let possible = u32::try_from(possible).unwrap_or(u32::MAX);
+            sys::cpu_numbers().map_err(|e| fail(SysError::new("counting possible CPUs", e)))?;
         let mut buffers = Vec::new();
         for cpu in 0..possible.min(map.def().max_entries) {
             match Buffer::open(cpu, page, size) {

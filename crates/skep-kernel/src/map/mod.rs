@@ -524,8 +524,8 @@ fn flags(mode: UpdateMode) -> u64 {
 
 /// Fills in what depends on the machine.
 fn adjust(def: MapDef) -> Result<MapDef, SysError> {
-    let cpus = sys::possible_cpus().map_err(|e| SysError::new("counting possible CPUs", e))?;
-    Ok(def.for_machine(u32::try_from(cpus).unwrap_or(u32::MAX), sys::page_bytes()))
+    let cpus = sys::cpu_numbers().map_err(|e| SysError::new("counting possible CPUs", e))?;
+    Ok(def.for_machine(cpus, sys::page_bytes()))
 }
 
 /// As [`adjust`]; unchanged where that fails.

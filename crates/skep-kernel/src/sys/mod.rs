@@ -126,8 +126,18 @@ fn raise_memlock() {
 ///
 /// When `/sys/devices/system/cpu/possible` cannot be read; nothing else tells this number.
 pub fn possible_cpus() -> io::Result<usize> {
+    cpu_list().map(|list| list.count)
+}
+
+/// The highest number of a possible CPU plus one: how long an array by CPU number is. More than
+/// [`possible_cpus`] where the numbers have gaps.
+pub(crate) fn cpu_numbers() -> io::Result<u32> {
+    cpu_list().map(|list| list.end)
+}
+
+fn cpu_list() -> io::Result<CpuList> {
     let list = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
-    parse_cpu_count(&list)
+    CpuList::parse(&list)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "cpu list is not a cpu list"))
 }
 
@@ -152,27 +162,46 @@ pub(crate) fn page_bytes() -> u32 {
     u32::try_from(bytes).unwrap_or(4096)
 }
 
-/// Highest number of a CPU list (`0-3`, `0,2-5`) plus one.
-fn parse_cpu_count(list: &str) -> Option<usize> {
-    let last = list.trim().rsplit([',', '-']).next()?;
-    last.parse::<usize>().ok()?.checked_add(1)
+/// What a CPU list (`0-3`, `0,2-5`, ascending) says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CpuList {
+    count: usize,
+    /// Highest number plus one.
+    end: u32,
+}
+
+impl CpuList {
+    fn parse(list: &str) -> Option<Self> {
+        let mut out = Self { count: 0, end: 0 };
+        for range in list.trim().split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+            out.count += last.checked_sub(first)? as usize + 1;
+            out.end = last.checked_add(1)?;
+        }
+        Some(out)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The kernel copies a per-CPU entry's values without leaving gaps.
     #[test]
-    fn cpu_lists_count_up_to_their_last_cpu() {
+    fn cpu_lists_have_a_count_and_an_end() {
         for (list, want) in [
-            ("0\n", Some(1)),
-            ("0-3\n", Some(4)),
-            ("0,2-5", Some(6)),
-            ("0-1,7", Some(8)),
+            ("0\n", Some((1, 1))),
+            ("0-3\n", Some((4, 4))),
+            ("0,2-5", Some((5, 6))),
+            ("0-1,7", Some((3, 8))),
             ("", None),
             ("x", None),
+            ("3-1", None),
+            ("0-4294967295", None),
         ] {
-            assert_eq!(parse_cpu_count(list), want, "{list:?}");
+            let want = want.map(|(count, end)| CpuList { count, end });
+            assert_eq!(CpuList::parse(list), want, "{list:?}");
         }
     }
 
