@@ -9,7 +9,7 @@ use skep_kernel::{
 };
 use skep_object::{
     ObjectSpec,
-    spec::{MapOrigin, MapSpec, Pinning},
+    spec::{MapOrigin, MapSpec, Pinning, ProgramSpec},
 };
 use skep_testing::{require_kernel, sandbox};
 
@@ -116,5 +116,69 @@ fn objects_share_maps_that_are_pinned_by_name() {
             let third = Object::load_spec(&spec, &alone).expect("loads");
             assert_ne!(map(&first).id().expect("known"), map(&third).id().expect("known"));
         }
+    }));
+}
+
+/// An object whose last program the kernel rejects.
+fn rejected(pinning: Pinning) -> ObjectSpec {
+    let mut spec = object(pinning, DEF);
+    spec.programs = vec![ProgramSpec {
+        name: "no_result".into(),
+        section: "socket".into(),
+        prog_type: Some(ProgType::SOCKET_FILTER),
+        attach_type: None,
+        attach_to: None,
+        flags: 0,
+        autoload: true,
+        insns: RETURN_0[1..].to_vec(),
+        subprogs: Vec::new(),
+        relocs: Vec::new(),
+        core_relos: Vec::new(),
+        func_info: Vec::new(),
+        line_info: Vec::new(),
+        poisoned: Vec::new(),
+    }];
+    spec
+}
+
+#[test]
+fn what_does_not_load_leaves_no_pin_behind() {
+    require_kernel!(probe::can_load().into_result());
+    require_kernel!(sandbox(|| {
+        let path = Path::new("/sys/fs/bpf/shared_between_objects");
+        let load = |spec: &ObjectSpec| Object::load_spec(spec, &LoadOptions::default());
+        let error = load(&rejected(Pinning::ByName)).expect_err("R0 has no value");
+        assert!(matches!(error, LoadError::Rejected { .. }), "{error}");
+        assert!(!path.exists(), "made here, removed here");
+
+        let first = load(&object(Pinning::ByName, DEF)).expect("loads");
+        load(&rejected(Pinning::ByName)).expect_err("R0 has no value");
+        assert!(path.exists(), "it was there before");
+        drop(first);
+    }));
+}
+
+#[test]
+fn what_is_in_the_way_of_a_pin_is_told() {
+    require_kernel!(probe::can_load().into_result());
+    require_kernel!(sandbox(|| {
+        let nowhere = Some("/proc/skep-no-such-place".into());
+        let options = LoadOptions { pin_root: nowhere, ..LoadOptions::default() };
+        let error = Object::load_spec(&object(Pinning::ByName, DEF), &options)
+            .expect_err("nobody makes directories there");
+        let LoadError::Map { source, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(source.command, "mkdir");
+    }));
+}
+
+#[test]
+fn a_pin_for_one_object_only_is_a_notice() {
+    require_kernel!(probe::can_load().into_result());
+    require_kernel!(sandbox(|| {
+        let object = Object::load_spec(&object(Pinning::ObjectNs, DEF), &LoadOptions::default())
+            .expect("loads");
+        let [notice] = object.notices() else { panic!("{:?}", object.notices()) };
+        assert!(notice.contains("shared_between_objects"), "{notice}");
+        assert!(notice.contains("PIN_OBJECT_NS"), "{notice}");
     }));
 }

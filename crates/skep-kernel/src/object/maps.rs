@@ -19,6 +19,7 @@ use crate::{
     error::{LoadError, MapError},
     map::{Map, MapBtf},
     program::Program,
+    sys::SysError,
 };
 
 /// Where the variables of global data lie, for the object's BTF.
@@ -35,16 +36,41 @@ pub(super) fn layouts(spec: &ObjectSpec) -> Vec<SectionLayout> {
     spec.maps.iter().filter(global).filter_map(layout).collect()
 }
 
+/// The pins made so far. They are removed again unless the whole object loads.
+#[derive(Debug, Default)]
+pub(super) struct Pins(Vec<PathBuf>);
+
+impl Pins {
+    pub(super) fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // The error that brought us here is the one to report.
+        self.0.iter().for_each(|path| drop(fs::remove_file(path)));
+    }
+}
+
 /// Makes all maps, in order, with the initial values of global data.
 pub(super) fn create_all(
     spec: &ObjectSpec,
     btf: Option<&Btf>,
     options: &LoadOptions,
+    pins: &mut Pins,
     notices: &mut Vec<String>,
 ) -> Result<Vec<Arc<Map>>, LoadError> {
     let mut maps = Vec::with_capacity(spec.maps.len());
     for map in &spec.maps {
-        maps.push(Arc::new(one(map, btf, options, notices)?));
+        if map.pinning == Pinning::ObjectNs {
+            notices.push(format!(
+                "map '{}' asks for a pin of this object's own (PIN_OBJECT_NS): not pinned, its \
+                 programs share it all the same",
+                map.name
+            ));
+        }
+        maps.push(Arc::new(one(map, btf, options, pins)?));
     }
     Ok(maps)
 }
@@ -53,7 +79,7 @@ fn one(
     spec: &MapSpec,
     btf: Option<&Btf>,
     options: &LoadOptions,
-    notices: &mut Vec<String>,
+    pins: &mut Pins,
 ) -> Result<Map, LoadError> {
     if spec.origin == MapOrigin::StructOps {
         return Err(LoadError::MapDefinition {
@@ -71,8 +97,9 @@ fn one(
     if let Some(data) = &spec.data {
         fill_data(spec, &map, data)?;
     }
-    if let Some(path) = &pin {
-        pin_map(spec, &map, path, notices)?;
+    if let Some(path) = pin {
+        pin_map(spec, &map, &path)?;
+        pins.0.push(path);
     }
     Ok(map)
 }
@@ -156,19 +183,12 @@ fn shape(def: &MapDef) -> String {
     )
 }
 
-fn pin_map(
-    spec: &MapSpec,
-    map: &Map,
-    path: &Path,
-    notices: &mut Vec<String>,
-) -> Result<(), LoadError> {
-    if let Some(parent) = path.parent()
-        && let Err(e) = fs::create_dir_all(parent)
-    {
-        notices.push(format!("cannot make {}: {e}", parent.display()));
+fn pin_map(spec: &MapSpec, map: &Map, path: &Path) -> Result<(), LoadError> {
+    let fail = |source| map_failed(MapError { map: spec.name.clone(), source });
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|e| fail(SysError::new("mkdir", e)))?;
     }
-    let fail = |e: MapError| map_failed(MapError { map: spec.name.clone(), source: e.source });
-    map.pin(path).map_err(fail)
+    map.pin(path).map_err(|e| fail(e.source))
 }
 
 /// Stores the initial entries of maps-in-maps and prog arrays. Programs that were not loaded

@@ -45,7 +45,8 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// The first thing that could not be made or loaded; everything made so far is closed again.
+    /// The first thing that could not be made or loaded; everything made so far is closed, and
+    /// unpinned, again.
     pub fn load(resolved: &Resolved, options: &LoadOptions) -> Result<Self, LoadError> {
         Self::load_spec(resolved.spec(), options)
     }
@@ -56,13 +57,16 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// The first thing that could not be made or loaded; everything made so far is closed again.
+    /// The first thing that could not be made or loaded; everything made so far is closed, and
+    /// unpinned, again.
     pub fn load_spec(spec: &ObjectSpec, options: &LoadOptions) -> Result<Self, LoadError> {
         let mut notices = Vec::new();
         let btf = load_btf(spec, &mut notices)?;
-        let maps = maps::create_all(spec, btf.as_ref(), options, &mut notices)?;
+        let mut pins = maps::Pins::default();
+        let maps = maps::create_all(spec, btf.as_ref(), options, &mut pins, &mut notices)?;
         let programs = programs::load_all(spec, &maps, btf.as_ref(), options, &mut notices)?;
         maps::fill_initial(spec, &maps, &programs)?;
+        pins.keep();
         let programs = programs.into_iter().flatten().collect();
         Ok(Self { maps, programs, btf, notices })
     }
