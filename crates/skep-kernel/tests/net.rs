@@ -72,6 +72,7 @@ fn received(socket: &PacketSocket, patience: Duration) -> Option<Vec<u8>> {
 struct Wire {
     near: PacketSocket,
     far: PacketSocket,
+    near_index: u32,
     far_index: u32,
 }
 
@@ -80,7 +81,7 @@ fn wire() -> Wire {
     veth("near", "far").expect("ip and veth are there");
     let (near, far) = (ifindex("near").expect("made"), ifindex("far").expect("made"));
     let open = |index| PacketSocket::open(index).expect("root may");
-    Wire { near: open(near), far: open(far), far_index: far }
+    Wire { near: open(near), far: open(far), near_index: near, far_index: far }
 }
 
 /// Runs a test on a wire, or skips it.
@@ -186,6 +187,38 @@ fn the_old_way_of_tc_works_too_and_cleans_up() {
         assert_eq!(count(&map), both + 1);
         second.detach().expect("detaches");
         assert!(!has_clsact(), "the qdisc goes with its last filter");
+    });
+}
+
+/// Interfaces of another namespace may have the same number: a link must not take away theirs.
+#[test]
+fn links_end_where_they_were_made() {
+    on_a_wire(|here| {
+        let map = array();
+        let drop_all = counter(&map, ProgType::XDP, 1);
+        let xdp = attach_xdp_netlink(&drop_all, here.far_index, XdpMode::Generic);
+        let pass = counter(&map, ProgType::SCHED_CLS, 0);
+        let tc = attach_tc_clsact(&pass, here.near_index, Direction::Egress);
+        let links = [xdp.expect("attached"), tc.expect("attached")];
+        let elsewhere = sandbox(|| {
+            let there = wire();
+            assert_eq!(there.far_index, here.far_index, "the numbers are the same");
+            let count_there = array();
+            let stay = counter(&count_there, ProgType::XDP, 1);
+            let stay = attach_xdp_netlink(&stay, there.far_index, XdpMode::Generic);
+            for link in links {
+                link.detach().expect("detaches");
+            }
+            there.near.send(&frame(13)).expect("sent");
+            assert_eq!(received(&there.far, MOMENT), None, "this one stays");
+            drop(stay);
+        });
+        elsewhere.expect("it worked before");
+        let before = count(&map);
+        here.near.send(&frame(14)).expect("sent");
+        assert_eq!(received(&here.far, SECOND).expect("arrived"), frame(14));
+        assert_eq!(count(&map), before, "neither is left");
+        assert!(!has_clsact());
     });
 }
 

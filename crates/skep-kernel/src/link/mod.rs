@@ -20,12 +20,17 @@ pub use net::{
 };
 pub use trace::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint};
 
+use net::ClsactFilter;
+
 use crate::{
-    netlink::{Filter, Socket},
+    netlink::Socket,
     sys::{self, SysError},
 };
 
 /// An attached program. Dropping it detaches, unless it was pinned.
+///
+/// It may be dropped in another network namespace than it was made in: what is attached over
+/// netlink keeps a socket of its own namespace, which lives as long.
 #[derive(Debug)]
 pub struct Link {
     held: Held,
@@ -42,9 +47,9 @@ enum Held {
     /// A perf event that was told the program.
     Event(OwnedFd),
     /// A filter of the clsact qdisc.
-    Filter(Filter),
-    /// XDP set on an interface.
-    Xdp { ifindex: u32, flags: u32 },
+    Filter(ClsactFilter),
+    /// XDP set on an interface, and a socket of its network namespace.
+    Xdp { socket: Socket, ifindex: u32, flags: u32 },
     /// A socket with a filter.
     Socket(OwnedFd),
     /// Nothing: the link was detached.
@@ -190,8 +195,8 @@ impl Link {
     fn end(&mut self) -> Result<(), SysError> {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Fd(_) | Held::LinkedEvent { .. } | Held::Event(_) | Held::Nothing => Ok(()),
-            Held::Filter(filter) => net::remove_filter(filter),
-            Held::Xdp { ifindex, flags } => Socket::open()?.set_xdp(ifindex, -1, flags),
+            Held::Filter(filter) => filter.remove(),
+            Held::Xdp { mut socket, ifindex, flags } => socket.set_xdp(ifindex, -1, flags),
             Held::Socket(socket) => sys::socket_detach(socket.as_fd()),
         }
     }

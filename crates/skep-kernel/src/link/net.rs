@@ -146,8 +146,9 @@ fn xdp_by_netlink(program: &Program, ifindex: u32, mode: XdpMode) -> Result<Link
     const UPDATE_IF_NOEXIST: u32 = 1 << 0;
     let flags = mode.flags();
     let prog = program.as_fd().as_raw_fd();
-    Socket::open()?.set_xdp(ifindex, prog, flags | UPDATE_IF_NOEXIST)?;
-    Ok(Link::new(Held::Xdp { ifindex, flags }, xdp_hook(ifindex, mode)))
+    let mut socket = Socket::open()?;
+    socket.set_xdp(ifindex, prog, flags | UPDATE_IF_NOEXIST)?;
+    Ok(Link::new(Held::Xdp { socket, ifindex, flags }, xdp_hook(ifindex, mode)))
 }
 
 /// Attaches an XDP program over netlink, also where the kernel has links for it. The program stays
@@ -200,56 +201,66 @@ pub fn attach_tc_clsact(
     Ok(Link::new(held, hook))
 }
 
-/// The clsact qdiscs this process made, by network namespace and interface: each goes with the
-/// last filter on it. One that was there before stays.
-static MADE: Mutex<BTreeSet<(u64, u32)>> = Mutex::new(BTreeSet::new());
+/// An interface: inode of its network namespace, and its number there.
+type Interface = (u64, u32);
 
-/// The key of an interface of the calling thread's network namespace in [`MADE`].
-fn interface_key(ifindex: u32) -> (u64, u32) {
-    let namespace = fs::metadata("/proc/thread-self/ns/net").map_or(0, |meta| meta.ino());
-    (namespace, ifindex)
+/// The clsact qdiscs this process made: each goes with the last filter on it. One that was there
+/// before stays.
+static MADE: Mutex<BTreeSet<Interface>> = Mutex::new(BTreeSet::new());
+
+/// A filter of the clsact qdisc, with a socket of its network namespace.
+#[derive(Debug)]
+pub(super) struct ClsactFilter {
+    socket: Socket,
+    interface: Interface,
+    filter: Filter,
 }
 
 fn clsact(program: &Program, ifindex: u32, direction: Direction) -> Result<Held, SysError> {
     let mut socket = Socket::open()?;
+    let namespace = fs::metadata("/proc/thread-self/ns/net").map_or(0, |meta| meta.ino());
+    let interface = (namespace, ifindex);
     let mut made = MADE.lock().expect("nobody panics while holding it");
     if socket.add_clsact(ifindex)? {
-        made.insert(interface_key(ifindex));
+        made.insert(interface);
     }
     let prog = program.as_fd().as_raw_fd();
     match socket.add_filter(ifindex, direction.parent(), prog, program.name()) {
-        Ok(filter) => Ok(Held::Filter(filter)),
+        Ok(filter) => Ok(Held::Filter(ClsactFilter { socket, interface, filter })),
         Err(e) => {
             // The filter's error is the one to report.
-            remove_unused_clsact(&mut socket, &mut made, ifindex).ok();
+            remove_unused_clsact(&mut socket, &mut made, interface).ok();
             Err(e)
         }
     }
 }
 
-/// Removes a filter, and the qdisc when it was made here and nothing else hangs on it.
-pub(super) fn remove_filter(filter: Filter) -> Result<(), SysError> {
-    let mut socket = Socket::open()?;
-    let mut made = MADE.lock().expect("nobody panics while holding it");
-    socket.delete_filter(filter)?;
-    remove_unused_clsact(&mut socket, &mut made, filter.ifindex)
+impl ClsactFilter {
+    /// Removes the filter, and the qdisc when it was made here and nothing else hangs on it.
+    pub(super) fn remove(mut self) -> Result<(), SysError> {
+        let mut made = MADE.lock().expect("nobody panics while holding it");
+        // When somebody else has removed the filter, the qdisc still has to go.
+        let removed = self.socket.delete_filter(self.filter);
+        let tidied = remove_unused_clsact(&mut self.socket, &mut made, self.interface);
+        removed.and(tidied)
+    }
 }
 
 fn remove_unused_clsact(
     socket: &mut Socket,
-    made: &mut BTreeSet<(u64, u32)>,
-    ifindex: u32,
+    made: &mut BTreeSet<Interface>,
+    interface: Interface,
 ) -> Result<(), SysError> {
-    let key = interface_key(ifindex);
-    if !made.contains(&key) {
+    if !made.contains(&interface) {
         return Ok(());
     }
+    let (_, ifindex) = interface;
     for parent in [CLSACT_INGRESS, CLSACT_EGRESS] {
         if !socket.filters(ifindex, parent)?.is_empty() {
             return Ok(());
         }
     }
-    made.remove(&key);
+    made.remove(&interface);
     socket.delete_clsact(ifindex)
 }
 
