@@ -122,9 +122,7 @@ impl Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reply {
     /// The request is done, or failed with this errno.
-    Acknowledged(i32),
-    /// All objects of a dump were sent.
-    Done,
+    Finished(i32),
     /// A filter, as added or as dumped.
     Filter(Filter),
     /// Something else.
@@ -152,8 +150,11 @@ fn reply(kind: u16, body: &[u8]) -> Reply {
         bytes.map(|&chunk| u32::from_ne_bytes(chunk))
     };
     match kind {
-        NLMSG_DONE => Reply::Done,
-        NLMSG_ERROR => Reply::Acknowledged(word(0).map_or(libc::EPROTO, |n| -n.cast_signed())),
+        // All objects of a dump were sent; some kernels say no more than that.
+        NLMSG_DONE => Reply::Finished(word(0).map_or(0, |n| n.cast_signed().saturating_neg())),
+        NLMSG_ERROR => {
+            Reply::Finished(word(0).map_or(libc::EPROTO, |n| n.cast_signed().saturating_neg()))
+        }
         RTM_NEWTFILTER if body.len() >= TCMSG => {
             let [ifindex, handle, parent, info] = [4, 8, 12, 16].map(|at| word(at).unwrap_or(0));
             let priority = u16::try_from(info >> 16).expect("16 bits are left");
@@ -191,8 +192,8 @@ impl Socket {
             };
             for reply in replies(buffer.get(..len).unwrap_or(&buffer), self.sequence) {
                 match reply {
-                    Reply::Acknowledged(0) | Reply::Done => return Ok(filters),
-                    Reply::Acknowledged(errno) => {
+                    Reply::Finished(0) => return Ok(filters),
+                    Reply::Finished(errno) => {
                         let source = std::io::Error::from_raw_os_error(errno);
                         return Err(SysError::new(command, source));
                     }
@@ -293,6 +294,19 @@ mod tests {
         assert_eq!(bytes[43], 0);
     }
 
+    /// Else the filters that were sent before look like all there are.
+    #[test]
+    fn a_dump_may_end_with_an_error() {
+        let end = |errno: i32| {
+            let mut done = Message::new(NLMSG_DONE, 0);
+            done.0.extend((-errno).to_ne_bytes());
+            replies(&done.finish(3), 3)
+        };
+        assert_eq!(end(0), [Reply::Finished(0)]);
+        assert_eq!(end(libc::EINTR), [Reply::Finished(libc::EINTR)]);
+        assert_eq!(replies(&Message::new(NLMSG_DONE, 0).finish(3), 3), [Reply::Finished(0)]);
+    }
+
     #[test]
     fn replies_are_split_and_hostile_lengths_end_the_walk() {
         let mut ack = Message::new(NLMSG_ERROR, 0);
@@ -301,7 +315,7 @@ mod tests {
         let filter = Filter { ifindex: 2, parent: CLSACT_INGRESS, handle: 1, priority: 49152 };
         let added = Message::new(RTM_NEWTFILTER, 0).traffic(filter).finish(3);
         let both = [added.clone(), ack.clone()].concat();
-        let want = [Reply::Filter(filter), Reply::Acknowledged(libc::EEXIST)];
+        let want = [Reply::Filter(filter), Reply::Finished(libc::EEXIST)];
         assert_eq!(replies(&both, 3), want);
         assert_eq!(replies(&both, 4), []);
         for cut in 0..ack.len() {

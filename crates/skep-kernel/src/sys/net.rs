@@ -90,36 +90,44 @@ pub(crate) fn packet_socket(ifindex: u32) -> Result<OwnedFd, SysError> {
     if ret < 0 { Err(SysError::last("bind")) } else { Ok(packet) }
 }
 
+/// Repeats a call that a signal interrupted.
+fn uninterrupted(
+    command: &'static str,
+    mut call: impl FnMut() -> libc::ssize_t,
+) -> Result<usize, SysError> {
+    loop {
+        if let Ok(len) = usize::try_from(call()) {
+            return Ok(len);
+        }
+        let error = SysError::last(command);
+        if error.errno() != libc::EINTR {
+            return Err(error);
+        }
+    }
+}
+
 /// Sends one frame or message.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), SysError> {
+    let (fd, start) = (socket.as_raw_fd(), bytes.as_ptr().cast());
     // SAFETY: the kernel reads `len` bytes of `bytes`.
-    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
-    if sent < 0 { Err(SysError::last("send")) } else { Ok(()) }
+    uninterrupted("send", || unsafe { libc::send(fd, start, bytes.len(), 0) }).map(drop)
 }
 
 /// Receives one frame or message into `buffer`: its length, which is larger than the buffer's
-/// when it did not fit; `None` when there is none.
+/// when it did not fit; `None` when there is none in the time that the socket waits.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     flags: libc::c_int,
 ) -> Result<Option<usize>, SysError> {
-    // SAFETY: the kernel writes at most `len` bytes of `buffer`.
-    let got = unsafe {
-        libc::recv(
-            socket.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            flags | libc::MSG_TRUNC,
-        )
-    };
-    if let Ok(len) = usize::try_from(got) {
-        return Ok(Some(len));
-    }
-    let error = SysError::last("recv");
-    match error.errno() {
-        libc::EAGAIN | libc::EINTR => Ok(None),
-        _ => Err(error),
+    let (fd, flags) = (socket.as_raw_fd(), flags | libc::MSG_TRUNC);
+    let got = uninterrupted("recv", || {
+        // SAFETY: the kernel writes at most `len` bytes of `buffer`.
+        unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), flags) }
+    });
+    match got {
+        Err(e) if e.errno() == libc::EAGAIN => Ok(None),
+        got => got.map(Some),
     }
 }
 
