@@ -220,9 +220,8 @@ fn header(file: &[u8]) -> Result<&elf::FileHeader64<LE>, ObjectError> {
         Err(ObjectError::Field { part: "ELF header".to_owned(), field, expected, found })
     };
     let byte = |at: usize| ident.get(at).copied().map_or(0, u64::from);
-    if ident.get(..4) != Some(b"\x7fELF".as_slice()) {
-        let magic = (0..4).fold(0, |n, at| n << 8 | byte(at));
-        return field("magic", "2135247942 (7f 45 4c 46)", magic);
+    if let Some(&found) = ident.first_chunk::<4>().filter(|magic| *magic != b"\x7fELF") {
+        return Err(ObjectError::NotElf { found });
     }
     if byte(4) != 2 {
         return field("class", "2 (64 bit)", byte(4));

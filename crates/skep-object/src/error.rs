@@ -19,6 +19,12 @@ pub enum ObjectError {
         /// Size of the file in bytes.
         file_size: usize,
     },
+    /// The file is something else.
+    #[error("it starts with {}, an ELF file with 7f 45 4c 46", hex(found))]
+    NotElf {
+        /// The first bytes of the file.
+        found: [u8; 4],
+    },
     /// A header field has a value that a BPF object never has.
     #[error("{field} of {part} is {found}, expected {expected}")]
     Field {
@@ -303,4 +309,9 @@ pub enum MapProblem {
     /// An id that two maps have.
     #[error("id {0} is also that of another map")]
     SameId(u32),
+}
+
+/// Bytes as `7f 45 4c 46`.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
 }

@@ -190,7 +190,10 @@ fn relocations_that_fit_nothing_are_named() {
 fn other_files_are_told_apart() {
     let cases: &[(&[u8], &str)] = &[
         (b"", "ELF header"),
-        (b"#!/bin/sh\nexit 0\n# and some more", "magic of ELF header"),
+        (
+            b"#!/bin/sh\nexit 0\n# and some more",
+            "it starts with 23 21 2f 62, an ELF file with 7f 45 4c 46",
+        ),
         (&[0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0], "class of ELF header"),
         (&[0x7f, b'E', b'L', b'F', 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0], "byte order"),
     ];

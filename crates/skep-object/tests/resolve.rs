@@ -71,6 +71,13 @@ fn unreachable_accesses_are_poisoned_with_their_reason() {
     assert_eq!((slot.code, slot.src, slot.imm), (0x85, 0, POISON_HELPER));
     let unsafe_access = program("unsafe").poisoned.first().expect("signed and of another size");
     assert!(unsafe_access.reason.contains("4 bytes"), "{}", unsafe_access.reason);
+    // A wide instruction becomes two: an engine that decodes them finds the reason of each.
+    for program in &resolved.spec().programs {
+        for (pc, slot) in (0..).zip(&program.insns) {
+            let poison = program.poisoned.iter().any(|p| p.at == Pc(pc));
+            assert_eq!(poison, slot.imm == POISON_HELPER, "{} insn {pc}", program.name);
+        }
+    }
 }
 
 #[test]

@@ -138,15 +138,15 @@ fn resize(code: u8, from: u32, to: u32) -> Result<u8, PatchProblem> {
 }
 
 /// Replaces the instruction at `at` by one that no kernel accepts where it can be reached, and
-/// remembers why. Both slots of a `lddw`.
+/// remembers why. Of a `lddw` that is two: each of its slots becomes an instruction.
 pub(super) fn poison(program: &mut ProgramSpec, at: Pc, reason: String) {
     let bad = Slot { code: CALL, imm: POISON_HELPER, ..Slot::default() };
     let wide = program.insns.get(at.index()).is_some_and(|s| s.code == LDDW);
     let slots = if wide { 2 } else { 1 };
-    for slot in program.insns.iter_mut().skip(at.index()).take(slots) {
+    for (slot, at) in program.insns.iter_mut().skip(at.index()).zip((at.0..).map(Pc)).take(slots) {
         *slot = bad;
+        program.poisoned.push(Poison { at, reason: reason.clone() });
     }
-    program.poisoned.push(Poison { at, reason });
 }
 
 #[cfg(test)]
