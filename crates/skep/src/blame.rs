@@ -6,7 +6,7 @@ use skep_kernel::SysError;
 use skep_object::ResolveError;
 use skep_vm::{LowerReason, maps::MapError};
 
-use crate::{AttachError, LoadError, TargetError};
+use crate::{AttachError, LoadError, RunError, TargetError};
 
 /// Who is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ const USE_EMBEDDED: Blame =
 const NEWER_KERNEL: Blame = Blame::System(
     "a newer kernel, or --engine embedded, which runs packet programs without the kernel",
 );
+const RUN_EMBEDDED: Blame =
+    Blame::System("the kernel has no test run for programs of this type: --engine embedded has");
 const NAME_TYPES: Blame = Blame::System("name a kernel's types with --btf FILE");
 
 impl LoadError {
@@ -37,6 +39,17 @@ impl LoadError {
             },
             Self::Embedded { source, .. } => of_embedded(source),
             Self::Kernel { source, .. } => of_kernel(source),
+        }
+    }
+}
+
+impl RunError {
+    /// Who is at fault.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Fault(_) | Self::Input { .. } => Blame::Input,
+            Self::Kernel { source, .. } if source.errno() == skep_kernel::ENOTSUPP => RUN_EMBEDDED,
+            Self::Kernel { source, .. } => of_system_call(source),
         }
     }
 }
@@ -83,8 +96,8 @@ fn of_kernel(e: &skep_kernel::LoadError) -> Blame {
     match e {
         Load::Refused { source, .. } | Load::Map { source, .. } => match source.command {
             "BPF_OBJ_PIN" | "BPF_OBJ_GET" => Blame::System(
-                "pins need a bpf file system, by default at /sys/fs/bpf (mount -t bpf bpf DIR; \
-                 --pin-root DIR); --no-pin does without",
+                "pins need a bpf file system (mount -t bpf bpf DIR) and the directory in it; \
+                 without --pin-root nothing is pinned",
             ),
             _ => of_system_call(source),
         },

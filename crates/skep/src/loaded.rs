@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use skep_abi::{AttachType, UpdateMode};
-use skep_object::{ObjectSpec, Resolved, resolve::CoreOutcome, spec::MapSpec};
+use skep_abi::{AttachType, UpdateMode, helper::by_name};
+use skep_object::{
+    ObjectSpec, Resolved,
+    resolve::CoreOutcome,
+    spec::{MapSpec, Pinning},
+};
 
 use crate::{
     Engine, Map, MapError, NoSuch, Object, Plain, Program,
@@ -69,6 +73,7 @@ pub struct Loaded {
     /// With their index in the spec: an engine leaves maps out that it cannot make and nothing uses.
     maps: Vec<(usize, Map)>,
     notices: Vec<String>,
+    pins: bool,
 }
 
 impl Object {
@@ -99,7 +104,8 @@ impl Object {
             Kind::Kernel => kernel(&resolved, &options)
                 .map_err(|e| LoadError::Kernel { object, source: Box::new(e) })?,
         };
-        Ok(Loaded { engine: engine.clone(), resolved, programs, maps, notices })
+        let pins = options.pins && engine.kind() == Kind::Kernel;
+        Ok(Loaded { engine: engine.clone(), resolved, programs, maps, notices, pins })
     }
 }
 
@@ -142,11 +148,27 @@ fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::L
         let live = map::Live::Kernel(Arc::clone(m));
         (index, Map { live, key_type: s.key_type, value_type: s.value_type })
     });
-    Ok((programs.collect(), maps.collect(), live.notices().to_vec()))
+    let mut notices = live.notices().to_vec();
+    if PRINTK.iter().any(|name| calls(spec, name)) {
+        notices.push("lines of bpf_printk go to /sys/kernel/tracing/trace_pipe".into());
+    }
+    Ok((programs.collect(), maps.collect(), notices))
 }
 
 fn attach_type(spec: &ObjectSpec, program: &str) -> Option<AttachType> {
     spec.programs.iter().find(|p| p.name == program)?.attach_type
+}
+
+/// The helpers behind `bpf_printk`.
+const PRINTK: [&str; 2] = ["trace_printk", "trace_vprintk"];
+
+/// Does a program that is loaded call this helper?
+fn calls(spec: &ObjectSpec, helper: &str) -> bool {
+    let needs = spec.needs();
+    let id = by_name(helper).and_then(|row| u32::try_from(row.id).ok());
+    let callers = id.and_then(|id| needs.helpers.get(&id));
+    let loaded = |index: &usize| spec.programs.get(*index).is_some_and(|p| p.autoload);
+    callers.is_some_and(|callers| callers.iter().any(loaded))
 }
 
 /// Where the kernel keeps what outlives its process.
@@ -171,6 +193,13 @@ impl Loaded {
     /// What the engine did differently from what the object asks for, one sentence each.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// Maps that the object asks to pin and that are not pinned: [`Object::pin_maps`] says so, or
+    /// the engine has no pins.
+    pub fn unpinned(&self) -> impl Iterator<Item = &str> {
+        let wanted = self.maps().filter(|(spec, _)| spec.pinning != Pinning::None);
+        wanted.map(|(spec, _)| spec.name.as_str()).filter(|_| !self.pins)
     }
 
     /// The loaded programs, in file order.
