@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use skep::{
     Object,
-    isa::{CallTarget, Insn, Pc, Slot},
+    isa::{CallTarget, Imm64, Insn, Pc, Slot},
     spec::{
         ObjectSpec,
         spec::{LineInfo, ProgramSpec, RelocTarget},
@@ -55,6 +55,9 @@ struct Row {
     /// What the instruction refers to, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     names: Option<String>,
+    /// Where a jump goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<u32>,
     /// The source line that starts here.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Source>,
@@ -69,7 +72,8 @@ struct Source {
     text: String,
 }
 
-/// What begins a program in text; JSON repeats the name in every row instead.
+/// What begins a program in text, as a comment: what is printed assembles. JSON repeats the name in
+/// every row instead.
 #[derive(Serialize)]
 struct Head(String);
 
@@ -84,11 +88,12 @@ impl fmt::Display for Row {
         write!(f, "{:>4}: ", self.pc)?;
         if self.show_bytes {
             // A wide instruction has two slots: the column is as wide as the common single one.
-            write!(f, "{:<24}", self.bytes)?;
+            write!(f, "{:<23} ", self.bytes)?;
         }
-        match &self.names {
-            Some(names) => write!(f, "{:<32} # {names}", self.insn),
-            None => f.write_str(&self.insn),
+        match (&self.names, self.target) {
+            (Some(names), _) => write!(f, "{:<32} # {names}", self.insn),
+            (None, Some(target)) => write!(f, "{:<32} # to {target}", self.insn),
+            (None, None) => f.write_str(&self.insn),
         }
     }
 }
@@ -105,7 +110,7 @@ impl Disasm {
         let Some(path) = &self.object else {
             let bytes = self.hex.as_ref().map_or(&[][..], |h| &h.0);
             let slots = skep::isa::slots_from_bytes(bytes)?;
-            self.listing(&slots, &mut out, |_| (None, None, None), "")?;
+            self.listing(&slots, &mut out, |_, _| (None, None, None), "")?;
             return Ok(DONE);
         };
         let object = Object::open(path)?;
@@ -117,7 +122,7 @@ impl Disasm {
         for program in spec.programs.iter().filter(wanted) {
             if !self.json {
                 let (slots, section) = (program.insns.len(), &program.section);
-                out.section(&Head(format!("{section}: {slots} slots")))?;
+                out.section(&Head(format!("# section {section}, {slots} slots")))?;
             }
             self.program(spec, program, &mut out)?;
         }
@@ -138,11 +143,12 @@ impl Disasm {
         let relocs: HashMap<Pc, RelocTarget> =
             program.relocs.iter().map(|r| (r.at, r.target)).collect();
         let lines: HashMap<Pc, &LineInfo> = program.line_info.iter().map(|l| (l.at, l)).collect();
-        let about = |pc: Pc| {
+        let about = |pc: Pc, insn: Insn| {
             let function = functions.get(&pc).map(ToString::to_string);
             let source = lines.get(&pc).filter(|_| !self.no_source).and_then(|l| source(spec, l));
             let names = relocs.get(&pc).map(|r| reloc_name(spec, *r));
-            (function, source, names)
+            let callee = || functions.get(&function_at(pc, insn)?).map(ToString::to_string);
+            (function, source, names.or_else(callee))
         };
         self.listing(&program.insns, out, about, &program.name)
             .with_context(|| format!("program {}", program.name))
@@ -152,11 +158,11 @@ impl Disasm {
         &self,
         slots: &[Slot],
         out: &mut Out<'_>,
-        about: impl Fn(Pc) -> (Option<String>, Option<Source>, Option<String>),
+        about: impl Fn(Pc, Insn) -> (Option<String>, Option<Source>, Option<String>),
         program: &str,
     ) -> anyhow::Result<()> {
         for (pc, insn) in skep::isa::decode(slots)? {
-            let (function, source, names) = about(pc);
+            let (function, source, names) = about(pc, insn);
             let own = slots.get(pc.index()..).and_then(|s| s.get(..insn.slots() as usize));
             let bytes: Vec<String> = own
                 .unwrap_or(&[])
@@ -171,6 +177,7 @@ impl Disasm {
                 bytes: bytes.join(" "),
                 insn: insn.to_string(),
                 names: names.or_else(|| helper_name(insn)),
+                target: insn.jump_target(pc).map(|to| to.0),
                 source,
                 show_bytes: self.bytes,
             })?;
@@ -210,6 +217,16 @@ pub fn reloc_name(spec: &ObjectSpec, target: RelocTarget) -> String {
         RelocTarget::Ksym(index) => format!("ksym {}", external(index)),
         RelocTarget::Kfunc(index) => format!("kfunc {}", external(index)),
     }
+}
+
+/// The function of the program that an instruction calls or takes the address of.
+fn function_at(pc: Pc, insn: Insn) -> Option<Pc> {
+    let off = match insn {
+        Insn::Call(CallTarget::Local(off)) => off,
+        Insn::LoadImm64 { imm: Imm64::Func(off), .. } => off,
+        _ => return None,
+    };
+    pc.0.checked_add(1)?.checked_add_signed(off).map(Pc)
 }
 
 fn helper_name(insn: Insn) -> Option<String> {
