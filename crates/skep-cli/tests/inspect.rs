@@ -36,8 +36,42 @@ fn what_disasm_prints_asm_reads() {
             let text = field("insn").join("\n");
             let ran = run_with(&["asm", "-"], text.as_bytes());
             assert_eq!(ran.out.trim(), field("bytes").join(" "), "{example} {name}: {}", ran.err);
+            // The text for people too, with all it has beside the instructions.
+            let listing = run(&["disasm", &object, "--prog", &name, "--bytes"]).out;
+            let again = run_with(&["asm", "-"], listing.as_bytes());
+            assert_eq!(again.out, ran.out, "{example} {name}: {}", again.err);
         }
     }
+}
+
+#[test]
+fn jumps_and_calls_name_their_target() {
+    let lines = json(&run(&["disasm", "examples/composition.bpf.o", "--json"]).out);
+    let functions = lines.iter().filter(|l| l["function"] == "count_protocol");
+    assert_eq!(functions.count(), 1);
+    let call =
+        lines.iter().find(|l| l["insn"].as_str().is_some_and(|i| i.starts_with("call pc+11")));
+    assert_eq!(call.map(|l| &l["names"]), Some(&"count_protocol".into()));
+    let jump = lines.iter().find(|l| l["insn"] == "if w0 s< 1 goto +3");
+    let at = jump.and_then(|l| l["pc"].as_u64()).expect("the jump is there");
+    assert_eq!(jump.map(|l| l["target"].clone()), Some((at + 4).into()));
+}
+
+#[test]
+fn relocations_are_resolved_for_the_types_that_are_named() {
+    let objects = "tests/data/objects";
+    let (core, types) = (format!("{objects}/core.bpf.o"), format!("{objects}/core_target.bpf.o"));
+    let found = json(&run(&["inspect", &core, "--btf", &types, "--json"]).out);
+    let resolved = |program: &str, pc: u32| {
+        let mut all = found.iter().filter(|l| l["type"] == "core_relocation");
+        let line = all.find(|l| l["program"] == program && l["pc"] == pc);
+        line.and_then(|l| l["resolved"].as_str()).expect("it is resolved").to_owned()
+    };
+    assert_eq!(resolved("fields", 6), "40 by struct moved.last (0:4 @ offset 40)");
+    assert_eq!(resolved("nesting", 6), "0, not there");
+    assert_eq!(resolved("nesting", 8), "not there: must not be reached");
+    assert!(resolved("unsafe", 0).ends_with("of another size: must not be loaded"));
+    assert!(!run(&["inspect", &core, "--json"]).out.contains("resolved"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use skep::spec::ObjectSpec;
+use skep::{abi::MapFlags, spec::ObjectSpec};
 
 use super::needs::Needs;
 use crate::show::Show;
@@ -94,6 +94,9 @@ pub struct CoreLine {
     pub pc: u32,
     pub kind: String,
     pub text: String,
+    /// What it becomes, when a target was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<String>,
 }
 
 impl fmt::Display for Line {
@@ -109,7 +112,8 @@ impl fmt::Display for Line {
                 write!(f, "  {:<24} {}{weak}", e.name, e.kind)
             }
             Self::Core(c) => {
-                write!(f, "  {:<20} insn {:<5} {:<14} {}", c.program, c.pc, c.kind, c.text)
+                write!(f, "  {:<20} insn {:<5} {:<14} {}", c.program, c.pc, c.kind, c.text)?;
+                c.resolved.iter().try_for_each(|to| write!(f, "\n{:43}-> {to}", ""))
             }
             Self::Needs(n) => n.fmt(f),
         }
@@ -130,7 +134,7 @@ impl fmt::Display for ObjectLine {
 impl fmt::Display for ProgramLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prog_type = self.prog_type.as_deref().unwrap_or("type unknown");
-        write!(f, "  {:<20} {prog_type:<14} {:<32} {} slots", self.name, self.section, self.slots)?;
+        write!(f, "  {:<20} {prog_type:<16} {:>5} slots  {}", self.name, self.slots, self.section)?;
         if !self.subprograms.is_empty() {
             write!(f, ", calls {}", self.subprograms.join(", "))?;
         }
@@ -154,10 +158,14 @@ impl fmt::Display for MapLine {
         if self.value_bytes > 0 {
             write!(f, " value {},", side(&self.value_type, self.value_bytes))?;
         }
-        let unit = if self.map_type == "ringbuf" { "bytes" } else { "entries" };
+        let unit = match (self.map_type.as_str(), self.max_entries) {
+            ("ringbuf" | "user_ringbuf", _) => "bytes",
+            (_, 1) => "entry",
+            _ => "entries",
+        };
         write!(f, " {} {unit}", self.max_entries)?;
         if self.flags != 0 {
-            write!(f, ", flags {:#x}", self.flags)?;
+            write!(f, ", {}", flags_text(self.flags))?;
         }
         if self.pinning != "none" {
             write!(f, ", pinned {}", self.pinning)?;
@@ -165,6 +173,30 @@ impl fmt::Display for MapLine {
         self.inner.iter().try_for_each(|inner| write!(f, ", of {inner}"))
     }
 }
+
+/// Flags by name; bits without one as a number.
+fn flags_text(flags: u32) -> String {
+    let named = FLAGS.iter().filter(|(flag, _)| flags & flag.0 != 0);
+    let mut names: Vec<String> = named.map(|(_, name)| (*name).into()).collect();
+    let rest = FLAGS.iter().fold(flags, |rest, (flag, _)| rest & !flag.0);
+    if rest != 0 {
+        names.push(format!("flags {rest:#x}"));
+    }
+    names.join(" ")
+}
+
+/// Flags by the kernel's names, without `BPF_F_`.
+const FLAGS: &[(MapFlags, &str)] = &[
+    (MapFlags::NO_PREALLOC, "no_prealloc"),
+    (MapFlags::NO_COMMON_LRU, "no_common_lru"),
+    (MapFlags::NUMA_NODE, "numa_node"),
+    (MapFlags::RDONLY, "rdonly"),
+    (MapFlags::WRONLY, "wronly"),
+    (MapFlags::RDONLY_PROG, "rdonly_prog"),
+    (MapFlags::WRONLY_PROG, "wronly_prog"),
+    (MapFlags::MMAPABLE, "mmapable"),
+    (MapFlags::INNER_MAP, "inner_map"),
+];
 
 impl fmt::Display for VariableLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

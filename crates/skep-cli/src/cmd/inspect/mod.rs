@@ -7,10 +7,13 @@ use std::{io::Write, path::PathBuf};
 
 use skep::{
     Object,
-    btf::core::{CoreKind, Resolver, Target},
+    btf::{
+        Btf,
+        core::{CoreKind, CoreValue, Patch, Resolved, Resolver, Target, Width},
+    },
     spec::{
         ObjectSpec,
-        spec::{CoreReloc, ExternKind, MapSpec, ProgramSpec, VarSpec},
+        spec::{ExternKind, MapSpec, ProgramSpec, VarSpec},
     },
 };
 
@@ -29,6 +32,10 @@ pub struct Inspect {
     /// ELF object built for the bpf target.
     #[arg(value_name = "OBJECT")]
     object: PathBuf,
+    /// Show what each CO-RE relocation becomes on the kernel with these types: a BTF file, an ELF
+    /// file with .BTF, or `vmlinux` for the running kernel.
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
     /// Print JSON, one object per program, map, variable and so on.
     #[arg(long)]
     json: bool,
@@ -46,7 +53,8 @@ impl Inspect {
         let variables = object.variables().map(|(m, v)| variable(&object, m, v));
         section(&mut out, heads, "variables", variables)?;
         section(&mut out, heads, "externs", externs(spec))?;
-        section(&mut out, heads, "CO-RE relocations", core(spec))?;
+        let target = self.btf.as_deref().map(crate::btf_file::read).transpose()?;
+        section(&mut out, heads, "CO-RE relocations", core(spec, target.as_ref()).into_iter())?;
         section(&mut out, heads, "needs", [Line::Needs(needs::Needs::of(spec))].into_iter())?;
         Ok(DONE)
     }
@@ -123,22 +131,41 @@ fn externs(spec: &ObjectSpec) -> impl Iterator<Item = Line> {
     })
 }
 
-fn core(spec: &ObjectSpec) -> impl Iterator<Item = Line> {
-    let resolver = spec.btf.as_ref().map(|btf| Resolver::new(btf, Target::new(btf)));
-    spec.programs.iter().flat_map(move |p| {
-        let describe = |r: &CoreReloc| {
-            let kind = CoreKind::from_number(r.kind);
-            let text = resolver
-                .as_ref()
-                .zip(kind)
-                .map(|(resolver, kind)| resolver.describe(r.type_id, &r.access, kind));
-            Line::Core(CoreLine {
-                program: p.name.clone(),
-                pc: r.at.0,
-                kind: kind.map_or_else(|| r.kind.to_string(), |k| k.to_string()),
+/// The CO-RE relocations; `target` are the types of a kernel to resolve them against.
+fn core(spec: &ObjectSpec, target: Option<&Btf>) -> Vec<Line> {
+    let Some(btf) = &spec.btf else { return Vec::new() };
+    let mut resolver = Resolver::new(btf, Target::new(target.unwrap_or(btf)));
+    let mut lines = Vec::new();
+    for program in &spec.programs {
+        for relo in &program.core_relos {
+            let kind = CoreKind::from_number(relo.kind);
+            let text = kind.map(|kind| resolver.describe(relo.type_id, &relo.access, kind));
+            let resolved = kind.filter(|_| target.is_some()).map(|kind| {
+                match resolver.resolve(relo.type_id, &relo.access, kind) {
+                    Ok(found) => outcome(found),
+                    Err(e) => e.to_string(),
+                }
+            });
+            lines.push(Line::Core(CoreLine {
+                program: program.name.clone(),
+                pc: relo.at.0,
+                kind: kind.map_or_else(|| relo.kind.to_string(), |k| k.to_string()),
                 text: text.unwrap_or_default(),
-            })
-        };
-        p.core_relos.iter().map(describe).collect::<Vec<_>>()
-    })
+                resolved,
+            }));
+        }
+    }
+    lines
+}
+
+/// What a relocation becomes: the value, and what it was found to be.
+fn outcome(resolved: Resolved) -> String {
+    match (resolved.value, resolved.found) {
+        (CoreValue::Poison, _) => "not there: must not be reached".into(),
+        (CoreValue::Patch(Patch { new, width: Width::Unsafe { .. }, .. }), Some(found)) => {
+            format!("{new} by {}; of another size: must not be loaded", found.text)
+        }
+        (CoreValue::Patch(patch), Some(found)) => format!("{} by {}", patch.new, found.text),
+        (CoreValue::Patch(patch), None) => format!("{}, not there", patch.new),
+    }
 }
