@@ -2,7 +2,7 @@
 
 use std::{error::Error, io::ErrorKind};
 
-use skep::{AttachError, Blame, LoadError};
+use skep::{AttachError, Blame, LoadError, RunError};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -56,13 +56,16 @@ fn code_of(e: &(dyn Error + 'static)) -> Option<u8> {
 /// Who is at fault, for errors of the library that know.
 fn blame(e: &(dyn Error + 'static)) -> Option<Blame> {
     let load = e.downcast_ref::<LoadError>().map(LoadError::blame);
-    load.or_else(|| e.downcast_ref::<AttachError>().map(AttachError::blame))
+    let attach = || e.downcast_ref::<AttachError>().map(AttachError::blame);
+    let run = || e.downcast_ref::<RunError>().map(RunError::blame);
+    load.or_else(attach).or_else(run)
 }
 
 /// The error and its causes in one line. A cause that the text before it already ends with is not
-/// repeated.
+/// repeated. Only writing the output fails without saying what failed.
 pub fn message(e: &anyhow::Error) -> String {
-    let mut text = String::new();
+    let bare = e.chain().len() == 1 && e.is::<std::io::Error>();
+    let mut text = if bare { "cannot write the output".into() } else { String::new() };
     for cause in e.chain().map(ToString::to_string) {
         if text.is_empty() {
             text = cause;
@@ -116,6 +119,15 @@ mod tests {
     fn a_cause_that_was_said_is_not_repeated() {
         let e = anyhow::anyhow!("insn 3: too long").context("x: insn 3: too long").context("run");
         assert_eq!(message(&e), "run: x: insn 3: too long");
+    }
+
+    #[test]
+    fn output_that_cannot_be_written_is_called_that() {
+        let full = || std::io::Error::from(ErrorKind::StorageFull);
+        let said = message(&full().into());
+        assert_eq!(said, "cannot write the output: no storage space");
+        let other = Err::<(), _>(full()).context("cannot write x.pcap").unwrap_err();
+        assert_eq!(message(&other), "cannot write x.pcap: no storage space");
     }
 
     #[test]

@@ -26,7 +26,10 @@ fn main() -> ExitCode {
         Err(e) => {
             return match e.print() {
                 Ok(()) => ExitCode::from(if e.use_stderr() { exit::USAGE } else { exit::DONE }),
-                Err(_) => ExitCode::from(exit::DONE),
+                Err(io) if io.kind() == std::io::ErrorKind::BrokenPipe => {
+                    ExitCode::from(exit::DONE)
+                }
+                Err(_) => ExitCode::from(exit::INPUT),
             };
         }
     };

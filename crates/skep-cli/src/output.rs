@@ -24,18 +24,38 @@ pub struct Out<'a> {
     format: Format,
     /// Has text been written?
     begun: bool,
+    /// The object that the values are about, where there are several.
+    object: Option<String>,
+}
+
+/// A value that says which object it is about.
+#[derive(serde::Serialize)]
+struct Labelled<'a, T> {
+    object: &'a str,
+    #[serde(flatten)]
+    value: &'a T,
 }
 
 impl<'a> Out<'a> {
     pub fn new(writer: &'a mut dyn Write, format: Format) -> Self {
-        Self { writer, format, begun: false }
+        Self { writer, format, begun: false, object: None }
+    }
+
+    /// From now on values are about this object: JSON says so in each line.
+    pub fn about(&mut self, object: Option<&str>) {
+        self.object = object.map(Into::into);
     }
 
     /// Writes one value. Text that is empty writes nothing.
     pub fn emit<T: serde::Serialize + fmt::Display>(&mut self, value: &T) -> anyhow::Result<()> {
         match self.format {
             Format::Json => {
-                serde_json::to_writer(&mut *self.writer, value).map_err(std::io::Error::from)?;
+                let writer = &mut *self.writer;
+                match &self.object {
+                    Some(object) => serde_json::to_writer(writer, &Labelled { object, value }),
+                    None => serde_json::to_writer(writer, value),
+                }
+                .map_err(std::io::Error::from)?;
                 writeln!(self.writer)?;
             }
             Format::Text => {
@@ -85,5 +105,17 @@ mod tests {
             Out::new(&mut bytes, format).emit(&Line { packets: 3 }).unwrap();
             assert_eq!(String::from_utf8(bytes).unwrap(), want);
         }
+    }
+
+    #[test]
+    fn lines_of_json_name_their_object_when_told() {
+        let mut bytes = Vec::new();
+        let mut out = Out::new(&mut bytes, Format::Json);
+        out.about(Some("a.o"));
+        out.emit(&Line { packets: 3 }).unwrap();
+        out.about(None);
+        out.emit(&Line { packets: 4 }).unwrap();
+        let want = "{\"object\":\"a.o\",\"packets\":3}\n{\"packets\":4}\n";
+        assert_eq!(String::from_utf8(bytes).unwrap(), want);
     }
 }

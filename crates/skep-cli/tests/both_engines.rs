@@ -3,9 +3,14 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fs::File, io::BufReader};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::BufReader,
+};
 
 use skep::{Engine, Loaded, Object, packets::PcapReader, verdict};
+use skep_testing::{require_kernel, sandbox};
 
 /// Every example that packets are given to, and the program they go to.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -123,7 +128,6 @@ fn the_command_prints_the_same_for_both_engines() {
                 "examples/traffic.pcap",
                 "--engine",
                 engine,
-                "--no-pin",
                 "--json",
                 "--write-pcap",
                 file.path(),
@@ -146,4 +150,58 @@ fn verdicts_have_names_on_both_engines() {
         let run = program.run_on_frame(&[0; 60]).expect("the program runs");
         assert_eq!(verdict::name(program.prog_type(), run.retval), "XDP_PASS");
     }
+}
+
+#[test]
+fn nothing_is_pinned_unless_a_place_is_named() {
+    if kernel().is_none() {
+        return;
+    }
+    let legacy = "examples/legacy.bpf.o";
+    let traffic = "examples/traffic.pcap";
+    require_kernel!(sandbox(|| {
+        // A kernel may put files of its own there.
+        let files = || -> BTreeSet<_> {
+            let root = std::fs::read_dir("/sys/fs/bpf").expect("the sandbox mounts it");
+            root.map(|e| e.expect("it can be read").file_name()).collect()
+        };
+        let before = files();
+        let args = ["run", legacy, "--pcap", traffic, "--engine", "kernel"];
+        let ran = common::run(&args);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let note = "note: maps not pinned: protocol_bytes (--pin-root DIR pins them in the kernel)";
+        assert_eq!(ran.err.lines().filter(|l| *l == note).count(), 1, "{}", ran.err);
+        assert_eq!(files(), before);
+
+        let ran = common::run(&[&args[..], &["--pin-root", "/sys/fs/bpf"]].concat());
+        assert_eq!((ran.code, ran.err.contains("pinned")), (0, false), "{}", ran.err);
+        assert_eq!(files().len(), before.len() + 1, "{:?}", files());
+
+        let ran = common::run(&[&args[..], &["--pin-root", "/proc"]].concat());
+        assert_eq!(ran.code, 3, "{}", ran.err);
+        assert!(ran.err.contains("hint: pins need a bpf file system"), "{}", ran.err);
+    }));
+}
+
+#[test]
+fn a_program_that_the_kernel_does_not_run_for_us_is_exit_code_3() {
+    if kernel().is_none() {
+        return;
+    }
+    let args = ["test-run", "examples/execsnoop.bpf.o", "--prog", "exit_execve"];
+    let ran = common::run(&[&args[..], &["--engine", "kernel"]].concat());
+    assert_eq!(ran.code, 3, "{}", ran.err);
+    assert!(ran.err.contains("hint: ") && ran.err.contains("--engine embedded"), "{}", ran.err);
+}
+
+#[test]
+fn the_kernel_prints_somewhere_else_and_that_is_said() {
+    if kernel().is_none() {
+        return;
+    }
+    let args = ["run", "tests/data/objects/events.bpf.o", "--pcap", "examples/traffic.pcap"];
+    let ran = common::run(&[&args[..], &["--engine", "kernel"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("note: lines of bpf_printk go to "), "{}", ran.err);
+    assert!(!common::run(&args).err.contains("bpf_printk"));
 }

@@ -10,6 +10,7 @@ use std::{
 use common::{Scratch, run, run_with, skep};
 
 const CLASSIFY: &str = "examples/classify.bpf.o";
+const EVENTS: &str = "tests/data/objects/events.bpf.o";
 const TRAFFIC: &str = "examples/traffic.pcap";
 
 /// Arguments, exit code, what the message must contain.
@@ -53,7 +54,23 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
     (&["run", CLASSIFY, "--pcap", "nowhere.pcap"], 1, &["cannot read nowhere.pcap: No such file"]),
     (&["run", CLASSIFY, "--pcap", CLASSIFY], 1, &[CLASSIFY]),
     (&["run", "nowhere.o"], 1, &["cannot read nowhere.o: No such file"]),
-    (&["run", "Cargo.toml"], 1, &["Cargo.toml is not a BPF object that can be used: "]),
+    (
+        &["run", "README.md"],
+        1,
+        &[
+            "README.md is not a BPF object that can be used: it starts with 23 20 73 6b, an ELF file",
+        ],
+    ),
+    (
+        &["run", CLASSIFY, "--pcap", TRAFFIC, "--event-type", "counter"],
+        2,
+        &["--event-type counter: there is no map that programs write events to"],
+    ),
+    (
+        &["run", EVENTS, "--pcap", TRAFFIC, "--event-type", "ring=evnt"],
+        2,
+        &["--event-type ring=evnt: the BTF has no structure or typedef `evnt`"],
+    ),
     (&["inspect", "examples"], 1, &["cannot read examples: Is a directory"]),
     (&["disasm", CLASSIFY, "--prog", "x"], 1, &["no program is called `x`; there is `classify`"]),
     (&["disasm", "--hex", "b7"], 1, &["1"]),
@@ -117,6 +134,18 @@ fn text_that_does_not_assemble_names_its_place() {
     let ran = run_with(&["asm", "-"], b"r0 = 1\nr0 = = 2\nexit\n");
     assert_eq!(ran.code, 1);
     assert!(ran.err.starts_with("error: stdin: line 2, column 6: "), "{}", ran.err);
+}
+
+#[test]
+fn output_that_finds_no_room_is_an_error() {
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else {
+        let (kind, why) = (skep_testing::Skip::Tool, "there is no /dev/full");
+        return skep_testing::skip(kind, "output_that_finds_no_room", why);
+    };
+    let output = skep().args(["inspect", CLASSIFY]).stdout(full).output().expect("it starts");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.starts_with("error: cannot write the output: No space left"), "{err}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn maps(out: &str) -> Vec<Value> {
 fn on_interface(example: &str, engine: &str, frames: &[Vec<u8>]) -> String {
     let mut child = skep()
         .args(["run", &format!("examples/{example}.bpf.o"), "--engine", engine])
-        .args(["--iface", "right", "--duration", "60s", "--json", "--no-pin"])
+        .args(["--iface", "right", "--duration", "60s", "--json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -101,6 +101,7 @@ impl TestRun {
         let ctx = self.ctx_in.as_deref().map(bytes).transpose()?.unwrap_or_default();
         let engine = self.engine.for_bytes()?;
         let loaded = object.load(&engine)?;
+        self.engine.notify(&[&loaded]);
         let program = loaded.program(&name)?;
         let run = program.test_run(TestInput { data: &data, ctx: &ctx, repeat: self.repeat })?;
         if let Some(path) = &self.data_out {

@@ -1,6 +1,6 @@
 //! What `skep run` can be told.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use skep::Engine;
 
@@ -54,7 +54,8 @@ pub struct Run {
     /// Change how many entries a map holds; may be repeated.
     #[arg(long, value_name = "MAP=N", value_parser = assignment)]
     pub max_entries: Vec<(String, String)>,
-    /// Print only these maps at the end; may be repeated.
+    /// Print only these maps at the end, whole; may be repeated. Without, each map that holds
+    /// data, and of many entries the first 20.
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     pub map: Vec<String>,
     /// Decode ring and perf buffer records as this BTF type, of one map or of all.
@@ -80,12 +81,10 @@ pub struct EngineArgs {
     /// Types of the target kernel for CO-RE: a BTF file, or an ELF file with .BTF.
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
-    /// Directory below which maps are pinned that the object asks to pin.
+    /// Pin the maps that the object asks to pin, below this directory of a bpf file system;
+    /// without it nothing is pinned.
     #[arg(long, value_name = "DIR")]
     pub pin_root: Option<PathBuf>,
-    /// Pin nothing, whatever the object asks for.
-    #[arg(long, conflicts_with = "pin_root")]
-    pub no_pin: bool,
 }
 
 /// Where programs run.
@@ -139,8 +138,32 @@ impl EngineArgs {
         if let Some(root) = &self.pin_root {
             object.pin_root(root);
         }
-        object.pin_maps(!self.no_pin);
+        // What a run makes ends with it; only who names a place wants to keep something.
+        object.pin_maps(self.pin_root.is_some());
         Ok(())
+    }
+
+    /// Says once, on standard error, what the engine does differently from what the objects ask.
+    pub fn notify(&self, loaded: &[&skep::Loaded]) {
+        let (mut notices, mut unpinned) = (Vec::new(), Vec::new());
+        let mut engine = "";
+        for one in loaded {
+            engine = one.engine().name();
+            notices.extend(one.notices().iter().map(String::as_str));
+            unpinned.extend(one.unpinned());
+        }
+        let mut said = HashSet::new();
+        notices.retain(|notice| said.insert(*notice));
+        for notice in notices {
+            eprintln!("note: {notice}");
+        }
+        if !unpinned.is_empty() {
+            let why = match self.pin_root {
+                Some(_) => format!("the {engine} engine has no pins"),
+                None => "--pin-root DIR pins them in the kernel".into(),
+            };
+            eprintln!("note: maps not pinned: {} ({why})", unpinned.join(", "));
+        }
     }
 
     /// The engine for a program that gets its input from the command line: `auto` is the embedded

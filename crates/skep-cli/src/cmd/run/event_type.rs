@@ -5,6 +5,8 @@
 //! named `event` or like it when there is exactly one.
 
 use skep::{
+    Object,
+    abi::MapType,
     btf::{Btf, Kind, KindTag, TypeId},
     spec::spec::MapSpec,
 };
@@ -25,9 +27,28 @@ impl Wanted {
         Self(flags.iter().map(split).collect())
     }
 
-    /// Names of maps that the flags speak of.
-    pub fn maps(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|(map, _)| map.as_deref())
+    /// Each flag must speak of a buffer that one of the objects has, and of a type of its BTF.
+    pub fn check(&self, objects: &[Object]) -> anyhow::Result<()> {
+        self.0.iter().try_for_each(|(map, name)| {
+            let flag = format!("--event-type {}", written(map.as_deref(), name));
+            let has_map = |o: &&Object| {
+                let mut buffers = o.spec().maps.iter().filter(|m| is_event_buffer(m));
+                buffers.any(|m| map.as_ref().is_none_or(|name| *name == m.name))
+            };
+            let mut with_map = objects.iter().filter(has_map).peekable();
+            if with_map.peek().is_none() {
+                let what =
+                    map.as_ref().map_or("there is no map".into(), |m| format!("`{m}` is no map"));
+                return Err(usage(format!("{flag}: {what} that programs write events to")));
+            }
+            let mut types = with_map.filter_map(|o| o.spec().btf.as_ref());
+            match types.any(|btf| by_name(btf, name).is_some()) {
+                true => Ok(()),
+                false => {
+                    Err(usage(format!("{flag}: the BTF has no structure or typedef `{name}`")))
+                }
+            }
+        })
     }
 
     fn of(&self, map: &str) -> Option<&str> {
@@ -38,15 +59,19 @@ impl Wanted {
 }
 
 /// The type of the records of `map`; `None` when nothing tells.
-pub fn event_type(btf: &Btf, map: &MapSpec, wanted: &Wanted) -> anyhow::Result<Option<TypeId>> {
-    if let Some(name) = wanted.of(&map.name) {
-        let found = by_name(btf, name).ok_or_else(|| {
-            usage(format!("--event-type: the object's BTF has no structure or typedef `{name}`"))
-        })?;
-        return Ok(Some(found));
-    }
-    let from_map = map.value_type.filter(|&id| is_struct(btf, id));
-    Ok(from_map.or_else(|| kept_by_pointer(btf)).or_else(|| called_event(btf)))
+pub fn event_type(btf: &Btf, map: &MapSpec, wanted: &Wanted) -> Option<TypeId> {
+    let asked = wanted.of(&map.name).and_then(|name| by_name(btf, name));
+    let from_map = || map.value_type.filter(|&id| is_struct(btf, id));
+    asked.or_else(from_map).or_else(|| kept_by_pointer(btf)).or_else(|| called_event(btf))
+}
+
+fn is_event_buffer(map: &MapSpec) -> bool {
+    matches!(map.def.map_type, MapType::RINGBUF | MapType::PERF_EVENT_ARRAY)
+}
+
+/// The flag's value as it was given.
+fn written(map: Option<&str>, name: &str) -> String {
+    map.map_or_else(|| name.into(), |map| format!("{map}={name}"))
 }
 
 fn by_name(btf: &Btf, name: &str) -> Option<TypeId> {

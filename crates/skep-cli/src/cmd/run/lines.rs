@@ -6,10 +6,16 @@ use serde::Serialize;
 
 use crate::show::Show;
 
+/// Different verdicts that the text shows. Named ones are fewer; a program that returns numbers of
+/// its own may have as many as it got packets.
+const MOST_VERDICTS: usize = 20;
+
 /// One line of JSON, or one paragraph of text.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Line {
+    /// Text only: the object that what follows is about.
+    Heading { object: String },
     /// A record of a ring or perf buffer.
     Event(Event),
     /// Text of `bpf_printk`.
@@ -55,6 +61,9 @@ pub struct Map {
     /// How many entries are all zero and not listed (arrays only).
     pub zero_entries: u64,
     pub entries: Vec<Entry>,
+    /// How many of them the text shows.
+    #[serde(skip)]
+    pub most: Option<usize>,
 }
 
 /// One entry.
@@ -91,6 +100,7 @@ pub struct Variables {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Heading { object } => write!(f, "object {object}"),
             Self::Event(e) => e.fmt(f),
             Self::Printk { text } => write!(f, "printk: {text}"),
             Self::Verdicts(v) => v.fmt(f),
@@ -115,8 +125,13 @@ impl fmt::Display for Verdicts {
         if self.skipped > 0 {
             write!(f, ", {} more skipped (shorter than an Ethernet header)", self.skipped)?;
         }
-        let rows: Vec<_> = self.verdicts.iter().map(|(k, n)| (k.clone(), n.to_string())).collect();
-        write_rows(f, &rows, 2)
+        // Names first; what is none is a number.
+        let mut verdicts: Vec<_> = self.verdicts.iter().collect();
+        verdicts.sort_by_key(|(name, _)| name.parse::<u64>().ok());
+        let (shown, more) = split(&verdicts, Some(MOST_VERDICTS));
+        let rows: Vec<_> = shown.iter().map(|(k, n)| (k.to_string(), n.to_string())).collect();
+        write_rows(f, &rows, 2)?;
+        write_more(f, more, 2, "--json shows all")
     }
 }
 
@@ -125,9 +140,10 @@ impl fmt::Display for Map {
         let listed = entries_text(self.entries.len());
         write!(f, "map {} ({}): {listed}", self.map, self.map_type)?;
         if self.zero_entries > 0 {
-            write!(f, ", {} more are zero", self.zero_entries)?;
+            let are = if self.zero_entries == 1 { "is" } else { "are" };
+            write!(f, ", {} more {are} zero", self.zero_entries)?;
         }
-        write_entries(f, &self.entries, 2)
+        self.write_entries(f, &self.entries, 2)
     }
 }
 
@@ -138,24 +154,47 @@ impl fmt::Display for Variables {
     }
 }
 
-fn write_entries(f: &mut fmt::Formatter<'_>, entries: &[Entry], indent: usize) -> fmt::Result {
-    let keys: Vec<String> =
-        entries.iter().map(|e| e.key.as_ref().map_or(String::new(), Show::to_string)).collect();
-    let width = column(keys.iter());
-    for (entry, key) in entries.iter().zip(&keys) {
-        match &entry.value {
-            EntryValue::Plain(value) => write!(f, "\n{:indent$}{key:<width$}  {value}", "")?,
-            EntryValue::Named { map } => write!(f, "\n{:indent$}{key:<width$}  map {map}", "")?,
-            EntryValue::Inner(inner) => {
-                write!(f, "\n{:indent$}{key}: {}", "", entries_text(inner.len()))?;
-                write_entries(f, inner, indent + 2)?;
+impl Map {
+    fn write_entries(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        entries: &[Entry],
+        indent: usize,
+    ) -> fmt::Result {
+        let (shown, more) = split(entries, self.most);
+        let keys: Vec<String> =
+            shown.iter().map(|e| e.key.as_ref().map_or(String::new(), Show::to_string)).collect();
+        let width = column(keys.iter());
+        for (entry, key) in shown.iter().zip(&keys) {
+            match &entry.value {
+                EntryValue::Plain(value) => write!(f, "\n{:indent$}{key:<width$}  {value}", "")?,
+                EntryValue::Named { map } => {
+                    write!(f, "\n{:indent$}{key:<width$}  map {map}", "")?;
+                }
+                EntryValue::Inner(inner) => {
+                    write!(f, "\n{:indent$}{key}: {}", "", entries_text(inner.len()))?;
+                    self.write_entries(f, inner, indent + 2)?;
+                }
+            }
+            for (cpu, value) in entry.per_cpu.iter().enumerate() {
+                write!(f, "\n{:indent$}{:<width$}  cpu {cpu}: {value}", "", "")?;
             }
         }
-        for (cpu, value) in entry.per_cpu.iter().enumerate() {
-            write!(f, "\n{:indent$}{:<width$}  cpu {cpu}: {value}", "", "")?;
-        }
+        write_more(f, more, indent, &format!("--map {} shows all", self.map))
     }
-    Ok(())
+}
+
+/// The first `most` items, and how many more there are.
+fn split<T>(items: &[T], most: Option<usize>) -> (&[T], usize) {
+    let shown = most.and_then(|most| items.get(..most)).unwrap_or(items);
+    (shown, items.len() - shown.len())
+}
+
+fn write_more(f: &mut fmt::Formatter<'_>, more: usize, indent: usize, how: &str) -> fmt::Result {
+    if more == 0 {
+        return Ok(());
+    }
+    write!(f, "\n{:indent$}… {more} more ({how})", "")
 }
 
 fn entries_text(n: usize) -> String {

@@ -15,6 +15,8 @@ use crate::show::{Show, sum};
 pub struct Style {
     /// The value of each CPU beside the sum.
     pub per_cpu: bool,
+    /// How many entries of each map the text shows.
+    pub most: Option<usize>,
 }
 
 /// Is this map shown without being asked for? Not what never changes, and not what has no entries
@@ -64,6 +66,7 @@ pub fn line(
         max_entries: map.def().max_entries,
         zero_entries,
         entries,
+        most: style.most,
     }))
 }
 

@@ -35,15 +35,20 @@ impl Run {
         for object in objects {
             sessions.push(Session::load(object, &engine, &shared)?);
         }
-        match (&self.pcap, &self.iface) {
-            (Some(pcap), _) => packets::feed(pcap, &mut sessions, &shared, &mut out)?,
+        self.engine.notify(&sessions.iter().map(Session::loaded).collect::<Vec<_>>());
+        let ran = match (&self.pcap, &self.iface) {
+            (Some(pcap), _) => packets::feed(pcap, &mut sessions, &shared, &mut out),
             (None, Some(iface)) if !engine.features().hooks => {
-                packets::watch(iface, &mut sessions, &shared, &mut out)?;
+                packets::watch(iface, &mut sessions, &shared, &mut out)
             }
-            _ => session::attached(&mut sessions, &shared, &mut out)?,
-        }
-        for session in &mut sessions {
-            session.finish(&shared, &mut out)?;
+            _ => session::attached(&mut sessions, &shared, &mut out),
+        };
+        // What was counted until a packet could not be read or run is worth seeing.
+        if ran.is_ok() || sessions.iter().any(Session::has_run) {
+            let finished = sessions.iter_mut().try_for_each(|s| s.finish(&shared, &mut out));
+            ran.and(finished)?;
+        } else {
+            ran?;
         }
         Ok(if stop.asked() { INTERRUPTED } else { DONE })
     }
@@ -71,7 +76,7 @@ impl Run {
         })?;
         each(&self.map, |name| in_any(&mut objects, |o| o.map(name).map(|_| ())))?;
         let wanted = event_type::Wanted::parse(&self.event_type);
-        each(wanted.maps(), |name| in_any(&mut objects, |o| o.map(name).map(|_| ())))?;
+        wanted.check(&objects)?;
         Ok(objects)
     }
 

@@ -49,6 +49,7 @@ pub fn feed(
         let mut reader = PcapReader::new(BufReader::new(file)).with_context(|| name_of(path))?;
         while let Some(packet) = reader.next_packet().with_context(|| name_of(path))? {
             if shared.over() {
+                progress.end();
                 return passed.map_or(Ok(()), Passed::finish);
             }
             for session in sessions.iter_mut() {

@@ -53,8 +53,13 @@ impl Shared<'_> {
     }
 }
 
+/// Entries of a map that are shown without being asked for, in text.
+const MOST_ENTRIES: usize = 20;
+
 /// One object of a run.
 pub struct Session {
+    /// Which object this is, when there are several.
+    label: Option<String>,
     loaded: Loaded,
     readers: Vec<Reader>,
     /// Programs that get packets, with what they decided.
@@ -101,14 +106,12 @@ impl Session {
             .filter_map(|i| object.spec().programs.get(i).map(|p| p.name.clone()))
             .collect();
         let args = shared.args;
+        let label = (args.objects.len() > 1).then(|| object.name().to_owned());
         let loaded = object.load(engine).inspect_err(|e| {
             if let Some(log) = e.verifier_log().filter(|_| args.verifier_log) {
                 eprintln!("{}", log.trim_end());
             }
         })?;
-        for notice in loaded.notices() {
-            eprintln!("note: {notice}");
-        }
         let wanted = Wanted::parse(&args.event_type);
         let mut readers = Vec::new();
         for (spec, map) in loaded.maps() {
@@ -116,7 +119,7 @@ impl Session {
                 continue;
             }
             let btf = loaded.spec().btf.as_ref();
-            let event_type = btf.map_or(Ok(None), |btf| event_type(btf, spec, &wanted))?;
+            let event_type = btf.and_then(|btf| event_type(btf, spec, &wanted));
             let events = map.events().with_context(|| format!("cannot read map {}", spec.name))?;
             readers.push(Reader { map: spec.name.clone(), events, event_type });
         }
@@ -132,7 +135,17 @@ impl Session {
             (p.clone(), empty)
         });
         let packet = packet.collect();
-        Ok(Self { readers, packet, printed, links: Vec::new(), loaded })
+        Ok(Self { label, readers, packet, printed, links: Vec::new(), loaded })
+    }
+
+    /// The live object.
+    pub const fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// Has a program seen a packet?
+    pub fn has_run(&self) -> bool {
+        self.packet.iter().any(|(_, v)| v.packets + v.skipped > 0)
     }
 
     /// Number of packet programs that are fed.
@@ -189,6 +202,7 @@ impl Session {
 
     /// Writes the events that are there; waits up to `wait` for the first.
     pub fn events(&mut self, wait: Duration, out: &mut Out<'_>) -> anyhow::Result<()> {
+        out.about(self.label.as_deref());
         for text in self.printed.take() {
             out.emit(&Line::Printk { text })?;
         }
@@ -207,6 +221,9 @@ impl Session {
     pub fn finish(&mut self, shared: &Shared<'_>, out: &mut Out<'_>) -> anyhow::Result<()> {
         self.links.clear();
         self.events(Duration::ZERO, out)?;
+        if let Some(object) = self.label.clone().filter(|_| !shared.args.json) {
+            out.section(&Line::Heading { object })?;
+        }
         for (_, verdicts) in self.packet.drain(..) {
             if verdicts.packets + verdicts.skipped > 0 {
                 out.section(&Line::Verdicts(verdicts))?;
@@ -220,7 +237,9 @@ impl Session {
         }
         let btf = self.loaded.spec().btf.as_ref();
         let named: Vec<&Map> = self.loaded.maps().map(|(_, map)| map).collect();
-        let style = maps::Style { per_cpu: shared.args.per_cpu };
+        // What was asked for is shown whole.
+        let most = if shared.args.map.is_empty() { Some(MOST_ENTRIES) } else { None };
+        let style = maps::Style { per_cpu: shared.args.per_cpu, most };
         for (spec, map) in self.loaded.maps() {
             let shown = match shared.args.map.as_slice() {
                 [] => maps::shown_by_default(spec),
