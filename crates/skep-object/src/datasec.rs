@@ -90,8 +90,10 @@ impl Layout {
         // one is not meant to be called from elsewhere.
         let hidden = elf.symbols.iter().filter(|s| s.kind == SymbolKind::Func && s.hidden);
         let hidden: HashSet<&str> = hidden.map(|s| s.name).collect();
-        for id in hidden.into_iter().flat_map(|name| btf.find(KindTag::Func, name)) {
-            types.set_linkage(id, Linkage::STATIC);
+        if !hidden.is_empty() {
+            let functions = btf.ids().filter(|&id| btf.kind_tag(id) == Some(KindTag::Func));
+            let own = |id: &TypeId| btf.name(*id).is_some_and(|name| hidden.contains(name));
+            functions.filter(own).for_each(|id| types.set_linkage(id, Linkage::STATIC));
         }
         types.finish().map_err(ObjectError::Btf)
     }

@@ -22,12 +22,16 @@ const MAX_NAME: usize = 4096;
 /// A checked ELF file.
 #[derive(Debug)]
 pub(crate) struct Elf<'d> {
+    /// Size of the file in bytes.
+    pub(crate) file_size: usize,
     /// All sections, index 0 included.
     pub(crate) sections: Vec<Section<'d>>,
     /// All symbols, index 0 included.
     pub(crate) symbols: Vec<Symbol<'d>>,
     /// First section of each name.
     by_name: HashMap<&'d str, usize>,
+    /// Sections of relocations, by the section that they change.
+    by_target: HashMap<usize, Vec<usize>>,
 }
 
 /// A section.
@@ -135,10 +139,15 @@ impl<'d> Elf<'d> {
         let sections = sections(file, header)?;
         let symbols = symbols(&sections)?;
         let mut by_name = HashMap::new();
+        let mut by_target: HashMap<usize, Vec<usize>> = HashMap::new();
         for section in sections.iter().filter(|s| s.kind != SHT_NULL) {
             by_name.entry(section.name).or_insert(section.index);
+            if matches!(section.kind, SHT_REL | SHT_RELA) {
+                let target = usize::try_from(section.info).unwrap_or(usize::MAX);
+                by_target.entry(target).or_default().push(section.index);
+            }
         }
-        Ok(Self { sections, symbols, by_name })
+        Ok(Self { file_size: file.len(), sections, symbols, by_name, by_target })
     }
 
     /// The first section of this name.
@@ -149,20 +158,17 @@ impl<'d> Elf<'d> {
     /// Relocations of the section with index `target`, in file order.
     pub(crate) fn relocations(&self, target: usize) -> Result<Vec<Rel>, ObjectError> {
         let mut rels = Vec::new();
-        let to_target = |s: &&Section<'_>| usize::try_from(s.info).is_ok_and(|info| info == target);
-        for section in self.sections.iter().filter(to_target) {
-            match section.kind {
-                SHT_REL => self.read_rels(section, &mut rels)?,
-                SHT_RELA => {
-                    return Err(ObjectError::Field {
-                        part: section_part(section),
-                        field: "sh_type",
-                        expected: "9 (SHT_REL)",
-                        found: u64::from(section.kind),
-                    });
-                }
-                _ => {}
+        let indexes = self.by_target.get(&target).into_iter().flatten();
+        for section in indexes.filter_map(|&index| self.sections.get(index)) {
+            if section.kind != SHT_REL {
+                return Err(ObjectError::Field {
+                    part: section_part(section),
+                    field: "sh_type",
+                    expected: "9 (SHT_REL)",
+                    found: u64::from(section.kind),
+                });
             }
+            self.read_rels(section, &mut rels)?;
         }
         Ok(rels)
     }

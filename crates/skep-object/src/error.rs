@@ -95,6 +95,17 @@ pub enum ObjectError {
         /// Section.
         section: String,
     },
+    /// Programs with copies of their names, subprograms and records are out of proportion to the
+    /// file.
+    #[error("{what} takes more than {limit} bytes, as many as a file of {file_size} bytes may")]
+    OutOfProportion {
+        /// The object.
+        what: &'static str,
+        /// Most bytes that its programs may take.
+        limit: usize,
+        /// Size of the file in bytes.
+        file_size: usize,
+    },
     /// Programs with their subprograms are larger than any kernel takes.
     #[error("{what} has more than {limit} instruction slots")]
     TooLarge {
@@ -276,6 +287,9 @@ pub enum MapProblem {
     /// A field that nothing knows.
     #[error("field {0} is not known")]
     UnknownField(String),
+    /// A field that a definition has twice.
+    #[error("field {0} is there twice")]
+    RepeatedField(String),
     /// The type is missing.
     #[error("there is no type")]
     NoType,

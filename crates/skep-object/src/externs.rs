@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use skep_abi::{MapDef, MapFlags, MapType};
-use skep_btf::{Btf, Kind, KindTag, Linkage, TypeId};
+use skep_btf::{Btf, Kind, Linkage, TypeId};
 
 use crate::datasec::{DataSection, Variable};
 use crate::elf::{Bind, Elf, Place, SymbolKind};
@@ -39,6 +39,7 @@ impl Externs {
     /// Without BTF nothing says what they are: a relocation of one is an error later.
     pub(crate) fn collect(elf: &Elf<'_>, btf: &Btf) -> Result<Self, ObjectError> {
         let sections = extern_sections(btf);
+        let types = extern_types(btf);
         let mut kconfig_type = None;
         let mut found = Vec::new();
         for (symbol, s) in elf.symbols.iter().enumerate() {
@@ -53,7 +54,7 @@ impl Externs {
                 name: s.name.to_owned(),
                 problem: problem.to_owned(),
             };
-            let (id, ty) = extern_type(btf, s.name).ok_or_else(|| wrong("it has no BTF type"))?;
+            let &(id, ty) = types.get(s.name).ok_or_else(|| wrong("it has no BTF type"))?;
             let section = sections.get(&id).copied();
             let mut value = (0, 0);
             let kind = match (section.map(|s| btf.name(s).unwrap_or_default()), ty) {
@@ -61,6 +62,7 @@ impl Externs {
                 (Some(KSYMS) | None, None) => ExternKind::Kfunc,
                 (Some(KCONFIG), Some(ty)) => {
                     kconfig_type = section;
+                    simple(btf, ty).map_err(|problem| wrong(&problem))?;
                     let no_size = |_| wrong("its type has no size");
                     let size = btf.size_of(ty).map_err(no_size)?;
                     value = (size, btf.align_of(ty).map_err(no_size)?);
@@ -146,19 +148,46 @@ fn extern_sections(btf: &Btf) -> HashMap<TypeId, TypeId> {
     sections
 }
 
-/// The extern variable (with its type) or function of this name.
-fn extern_type(btf: &Btf, name: &str) -> Option<(TypeId, Option<TypeId>)> {
-    let var = btf.find(KindTag::Var, name).find_map(|id| match btf.get(id)?.kind {
-        Kind::Var(var) if var.linkage == Linkage::EXTERN => Some((id, Some(var.ty))),
-        _ => None,
-    });
-    let func = || {
-        btf.find(KindTag::Func, name).find_map(|id| match btf.get(id)?.kind {
-            Kind::Func(func) if func.linkage == Linkage::EXTERN => Some((id, None)),
-            _ => None,
-        })
-    };
-    var.or_else(func)
+/// The extern variables (with their types) and functions by name; of both, the variable.
+///
+/// Read once: looking names up one by one takes as many steps as there are types of that name.
+fn extern_types(btf: &Btf) -> HashMap<&str, (TypeId, Option<TypeId>)> {
+    let mut vars = HashMap::new();
+    let mut funcs = HashMap::new();
+    for id in btf.ids() {
+        let Some(ty) = btf.get(id) else { continue };
+        match ty.kind {
+            Kind::Var(var) if var.linkage == Linkage::EXTERN => {
+                vars.entry(ty.name).or_insert((id, Some(var.ty)));
+            }
+            Kind::Func(func) if func.linkage == Linkage::EXTERN => {
+                funcs.entry(ty.name).or_insert((id, None));
+            }
+            _ => {}
+        }
+    }
+    funcs.extend(vars);
+    funcs
+}
+
+/// Refuses types that no kconfig value has: their size and alignment can take long to find.
+fn simple(btf: &Btf, id: TypeId) -> Result<(), String> {
+    let mut at = id;
+    // One array, and what it is of.
+    for _ in 0..2 {
+        let kind = btf.skip_mods(at).ok().and_then(|id| btf.get(id)).map(|t| t.kind);
+        match kind {
+            Some(Kind::Array(array)) => at = array.element,
+            Some(Kind::Int(_) | Kind::Enum(_) | Kind::Enum64(_)) => return Ok(()),
+            other => {
+                let found = other.map_or("without end", |kind| kind.tag().name());
+                return Err(format!(
+                    "its type is {found}, expected an integer, enum or char array"
+                ));
+            }
+        }
+    }
+    Err("its type is an array of arrays, expected an integer, enum or char array".to_owned())
 }
 
 /// The layout that the `DATASEC` should have. Values that no symbol asks for have no place and no

@@ -1,6 +1,7 @@
 //! BTF.ext records by function, to be rebased where a function lands in a program.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use skep_btf::Btf;
 use skep_btf::ext::{BtfExt, CoreRelo, ExtSection, FuncInfo, LineInfo};
@@ -29,19 +30,25 @@ pub(crate) fn by_section(
     btf: &Btf,
 ) -> Result<HashMap<usize, SectionInfo>, ObjectError> {
     let mut all = HashMap::new();
+    let mut accesses = HashMap::new();
     for records in &ext.sections {
         // Records of sections that a linker dropped mean nothing.
         let Some(section) = elf.section_named(&records.name).filter(|s| s.is_code()) else {
             continue;
         };
-        let info = SectionInfo::new(records, btf, section.data.len())?;
+        let info = SectionInfo::new(records, btf, &mut accesses, section.data.len())?;
         all.insert(section.index, info);
     }
     Ok(all)
 }
 
 impl SectionInfo {
-    fn new(records: &ExtSection, btf: &Btf, size: usize) -> Result<Self, ObjectError> {
+    fn new(
+        records: &ExtSection,
+        btf: &Btf,
+        accesses: &mut HashMap<u32, Arc<str>>,
+        size: usize,
+    ) -> Result<Self, ObjectError> {
         let wrong = |what, offset, problem| ObjectError::BtfExtRecord {
             what,
             section: records.name.clone(),
@@ -68,7 +75,7 @@ impl SectionInfo {
         for record in &records.core_relos {
             let what = "CO-RE relocation";
             let at = slot(what, record.insn_off)?;
-            let access = access(btf, record).ok_or_else(|| {
+            let access = access(btf, accesses, record).ok_or_else(|| {
                 wrong(what, record.insn_off, "its access string has more than 1024 bytes")
             })?;
             let CoreRelo { type_id, kind, .. } = *record;
@@ -78,6 +85,13 @@ impl SectionInfo {
         sort_unique(&mut lines).map_err(|o| wrong("line info", o, "a second one there"))?;
         sort_unique(&mut relos).map_err(|o| wrong("CO-RE relocation", o, "a second one there"))?;
         Ok(Self { funcs, lines, relos })
+    }
+
+    /// Bytes that a copy of the records of `function` takes.
+    pub(crate) fn weight(&self, function: &Function<'_>) -> usize {
+        within(&self.funcs, function).len() * size_of::<spec::FuncInfo>()
+            + within(&self.lines, function).len() * size_of::<spec::LineInfo>()
+            + within(&self.relos, function).len() * size_of::<CoreReloc>()
     }
 
     /// Adds the records of `function`, which starts at slot `base` of the program.
@@ -104,8 +118,15 @@ impl SectionInfo {
     }
 }
 
-fn access(btf: &Btf, record: &CoreRelo) -> Option<String> {
-    btf.string(record.access_off).filter(|s| s.len() <= MAX_ACCESS).map(str::to_owned)
+/// The access of a record, once for all that name the same string.
+fn access(btf: &Btf, known: &mut HashMap<u32, Arc<str>>, record: &CoreRelo) -> Option<Arc<str>> {
+    if let Some(access) = known.get(&record.access_off) {
+        return Some(Arc::clone(access));
+    }
+    let access = btf.string(record.access_off).filter(|s| s.len() <= MAX_ACCESS)?;
+    let access: Arc<str> = access.into();
+    known.insert(record.access_off, Arc::clone(&access));
+    Some(access)
 }
 
 /// Sorts records by slot; the offset of one that is not alone at its slot.

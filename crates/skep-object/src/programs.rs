@@ -18,8 +18,9 @@ use crate::spec::{ProgramSpec, Reloc, RelocTarget, Subprog};
 
 /// Most slots of one program: what a kernel takes from a privileged user.
 pub(crate) const MAX_PROGRAM_SLOTS: usize = 1_000_000;
-/// Most slots of all programs together.
-const MAX_OBJECT_SLOTS: usize = 4_000_000;
+/// Bytes that the programs of a file may take, whatever its size, and for each of its bytes:
+/// programs repeat the subprograms they share, and functions may have many names.
+const MAX_BYTES: (usize, usize) = (32 << 20, 64);
 
 const CALL: u8 = 0x85;
 const LDDW: u8 = 0x18;
@@ -48,26 +49,33 @@ pub(crate) struct Linker<'a, 'd> {
 impl Linker<'_, '_> {
     /// Every entry program of the file.
     pub(crate) fn programs(&self) -> Result<Vec<ProgramSpec>, ObjectError> {
-        let mut total = 0;
+        let (fixed, each) = MAX_BYTES;
+        let file_size = self.elf.file_size;
+        let limit = file_size.saturating_mul(each).saturating_add(fixed);
+        let mut left = limit;
         let mut programs = Vec::new();
         for (index, function) in self.functions.entries() {
-            let program = self.program(index, function)?;
-            total += program.insns.len();
-            if total > MAX_OBJECT_SLOTS {
-                let what = "the object".to_owned();
-                return Err(ObjectError::TooLarge { what, limit: MAX_OBJECT_SLOTS });
-            }
-            programs.push(program);
+            let program = self.program(index, function, &mut left)?;
+            programs.push(program.ok_or(ObjectError::OutOfProportion {
+                what: "the object",
+                limit,
+                file_size,
+            })?);
         }
         Ok(programs)
     }
 
+    /// One program; `None` when it takes more than the bytes that are left.
     fn program(
         &self,
         entry: FuncIndex,
         function: &Function<'_>,
-    ) -> Result<ProgramSpec, ObjectError> {
+        left: &mut usize,
+    ) -> Result<Option<ProgramSpec>, ObjectError> {
         let section = self.elf.place_name(Place::Section(function.section));
+        // The target of a program is a part of its section's name.
+        let own = size_of::<ProgramSpec>() + function.name.len() + section.len() * 2;
+        let Some(rest) = left.checked_sub(own) else { return Ok(None) };
         let (_, autoload) = section::split_autoload(&section);
         let found = section::find(&section);
         let mut unit = Unit {
@@ -89,10 +97,15 @@ impl Linker<'_, '_> {
                 poisoned: Vec::new(),
             },
             placed: HashMap::new(),
+            left: Some(rest),
         };
         unit.link(entry)?;
         unit.spec.relocs.sort_by_key(|r| r.at);
-        Ok(unit.spec)
+        let spec = unit.left.map(|rest| {
+            *left = rest;
+            unit.spec
+        });
+        Ok(spec)
     }
 }
 
@@ -102,6 +115,8 @@ struct Unit<'a, 'b, 'd> {
     spec: ProgramSpec,
     /// Where each function starts.
     placed: HashMap<FuncIndex, usize>,
+    /// Bytes that it may still take; `None` when it wanted more.
+    left: Option<usize>,
 }
 
 /// A function whose instructions are being followed.
@@ -118,7 +133,7 @@ impl Unit<'_, '_, '_> {
     fn link(&mut self, entry: FuncIndex) -> Result<(), ObjectError> {
         let base = self.place(entry)?;
         let mut stack = vec![Walk { function: entry, base, next: 0 }];
-        while let Some(walk) = stack.pop() {
+        while let Some(walk) = stack.pop().filter(|_| self.left.is_some()) {
             // A newly placed function goes first; the caller continues behind its call.
             if let Some((rest, callee)) = self.follow(walk)? {
                 stack.push(rest);
@@ -126,6 +141,12 @@ impl Unit<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes bytes from what the program may have. Once there are too few, nothing is added.
+    fn take(&mut self, bytes: usize) -> bool {
+        self.left = self.left.and_then(|left| left.checked_sub(bytes));
+        self.left.is_some()
     }
 
     /// Appends a function's instructions and what BTF.ext knows of them.
@@ -138,6 +159,12 @@ impl Unit<'_, '_, '_> {
                 limit: MAX_PROGRAM_SLOTS,
             });
         }
+        let info = self.linker.info.get(&function.section);
+        let own = size_of::<Subprog>() + size_of::<(FuncIndex, usize)>() + function.name.len();
+        let slots = function.len() * size_of::<Slot>();
+        if !self.take(own + slots + info.map_or(0, |info| info.weight(function))) {
+            return Ok(base);
+        }
         let (slots, _) = function.code.as_chunks::<8>();
         self.spec.insns.extend(slots.iter().map(|&bytes| Slot::from_le_bytes(bytes)));
         self.spec.subprogs.push(Subprog {
@@ -147,7 +174,7 @@ impl Unit<'_, '_, '_> {
             local: function.local,
         });
         self.placed.insert(index, base);
-        if let Some(info) = self.linker.info.get(&function.section) {
+        if let Some(info) = info {
             info.append(function, base, &mut self.spec);
         }
         Ok(base)
@@ -178,6 +205,9 @@ impl Unit<'_, '_, '_> {
                 Some(&base) => (base, false),
                 None => (self.place(callee)?, true),
             };
+            if self.left.is_none() {
+                return Ok(None);
+            }
             let distance =
                 i64::try_from(base).unwrap_or(i64::MAX) - i64::try_from(at).unwrap_or(i64::MAX) - 1;
             let imm = i32::try_from(distance).expect("programs are shorter than 2^31 slots");
@@ -257,7 +287,9 @@ impl Unit<'_, '_, '_> {
     }
 
     fn record(&mut self, at: usize, target: RelocTarget) -> Result<Option<FuncIndex>, ObjectError> {
-        self.spec.relocs.push(Reloc { at: pc(at), target });
+        if self.take(size_of::<Reloc>()) {
+            self.spec.relocs.push(Reloc { at: pc(at), target });
+        }
         Ok(None)
     }
 

@@ -1,5 +1,7 @@
 //! What a file says, before any system is asked.
 
+use std::sync::Arc;
+
 use skep_abi::MapDef;
 use skep_btf::{Btf, TypeId};
 use skep_isa::{Pc, Slot};
@@ -105,8 +107,8 @@ pub struct CoreReloc {
     pub at: Pc,
     /// Root type, in the object's BTF.
     pub type_id: TypeId,
-    /// Access string, `0:1:2`.
-    pub access: String,
+    /// Access string, `0:1:2`; the same accesses of one object share it.
+    pub access: Arc<str>,
     /// Raw `enum bpf_core_relo_kind`.
     pub kind: u32,
 }

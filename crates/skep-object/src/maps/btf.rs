@@ -4,7 +4,7 @@
 //! `__type(key, T)` makes `T *key`. `__array(values, T)` makes `T *values[]`.
 //! `__ulong(map_extra, N)` makes an enumeration with one value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use skep_abi::{MapDef, MapFlags, MapType};
 use skep_btf::{Btf, Composite, Kind, Member, TypeId};
@@ -29,6 +29,11 @@ pub(crate) fn btf_maps(
     let datasec = layout
         .of_section(section.index)
         .ok_or(ObjectError::Missing { part: "DATASEC .maps in .BTF" })?;
+    if section.data.len() as u64 != section.size {
+        let (found, size) = (section.data.len(), section.size);
+        let problem = format!("the file has {found} of its {size} bytes");
+        return Err(ObjectError::Data { section: BTF_MAPS.to_owned(), problem });
+    }
     let mut maps = Vec::with_capacity(datasec.vars.len());
     for var in &datasec.vars {
         let wrong = |problem| ObjectError::Map { map: var.name.clone(), problem };
@@ -105,7 +110,12 @@ impl Default for Fields {
 impl Fields {
     fn read(&mut self, btf: &Btf, def: Composite<'_>, depth: u32) -> Result<(), MapProblem> {
         let last = def.members.len().saturating_sub(1);
+        let mut seen = HashSet::new();
         for (n, member) in def.members.iter().enumerate() {
+            // No C structure has it, and many maps may share one definition.
+            if !seen.insert(member.name) {
+                return Err(MapProblem::RepeatedField(member.name.to_owned()));
+            }
             match member.name {
                 "type" => self.def.map_type = MapType(uint(btf, &member)?),
                 "max_entries" => self.def.max_entries = uint(btf, &member)?,

@@ -12,10 +12,10 @@
 //! 4. else, below 36 bytes, iproute2's older and shorter form;
 //! 5. else it is an error.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use skep_abi::{MapDef, MapFlags, MapType, section};
-use skep_btf::{Btf, Kind, KindTag, TypeId};
+use skep_btf::{Btf, Kind, TypeId};
 
 use super::{LEGACY_MAPS, Placed};
 use crate::elf::{Bind, Elf, Place, SHT_PROGBITS, Section, Symbol, SymbolKind};
@@ -41,27 +41,32 @@ pub(crate) fn is_legacy(section: &Section<'_>) -> bool {
 
 /// The maps of all legacy sections, by section and offset.
 pub(crate) fn legacy_maps(elf: &Elf<'_>, btf: Option<&Btf>) -> Result<Vec<Placed>, ObjectError> {
+    let mut definitions = definitions(elf);
+    let types = Types::new(btf.filter(|_| !definitions.is_empty()));
     let mut maps = Vec::new();
     for section in elf.sections.iter().filter(|s| is_legacy(s) && !s.data.is_empty()) {
-        maps.append(&mut section_maps(elf, section, btf)?);
+        let symbols = definitions.remove(&section.index).unwrap_or_default();
+        maps.append(&mut section_maps(section, &symbols, &types)?);
     }
     join_inner(&mut maps)?;
     Ok(maps)
 }
 
 fn section_maps(
-    elf: &Elf<'_>,
     section: &Section<'_>,
-    btf: Option<&Btf>,
+    symbols: &[&Symbol<'_>],
+    types: &Types<'_>,
 ) -> Result<Vec<Placed>, ObjectError> {
-    let symbols = definitions(elf, section)?;
-    let stride = stride(section, &symbols)?;
-    let format = format(section, btf, &symbols, stride)?;
+    if symbols.is_empty() {
+        return Err(wrong(section, format!("its {} bytes have no symbol", section.size)));
+    }
+    let stride = stride(section, symbols)?;
+    let format = format(section, types, symbols, stride)?;
     let mut maps = Vec::with_capacity(symbols.len());
     for (symbol, bytes) in symbols.iter().zip(section.data.chunks_exact(stride)) {
         let wrong = |problem| ObjectError::Map { map: symbol.name.to_owned(), problem };
         let mut map = read(symbol.name, bytes, format).map_err(wrong)?;
-        if let Some((key, value)) = btf.and_then(|btf| annotated(btf, symbol.name)) {
+        if let Some(&(key, value)) = types.annotations.get(symbol.name) {
             (map.key_type, map.value_type) = (Some(key), Some(value));
         }
         maps.push(Placed {
@@ -75,22 +80,72 @@ fn section_maps(
     Ok(maps)
 }
 
-/// The symbols of the definitions, by offset.
-fn definitions<'e, 'd>(
-    elf: &'e Elf<'d>,
-    section: &Section<'_>,
-) -> Result<Vec<&'e Symbol<'d>>, ObjectError> {
-    let is_map = |s: &&Symbol<'_>| {
-        let global = matches!(s.bind, Bind::Global | Bind::Weak);
-        let labelled = s.kind == SymbolKind::None && global;
-        s.place == Place::Section(section.index) && (s.kind == SymbolKind::Object || labelled)
-    };
-    let mut symbols: Vec<_> = elf.symbols.iter().filter(is_map).collect();
-    symbols.sort_by_key(|s| s.value);
-    if symbols.is_empty() {
-        return Err(wrong(section, format!("its {} bytes have no symbol", section.size)));
+/// The symbols of the definitions of each section, by offset.
+fn definitions<'e, 'd>(elf: &'e Elf<'d>) -> HashMap<usize, Vec<&'e Symbol<'d>>> {
+    let mut by_section: HashMap<usize, Vec<&Symbol<'_>>> = HashMap::new();
+    for symbol in &elf.symbols {
+        let Place::Section(index) = symbol.place else { continue };
+        let global = matches!(symbol.bind, Bind::Global | Bind::Weak);
+        let labelled = symbol.kind == SymbolKind::None && global;
+        let is_map = symbol.kind == SymbolKind::Object || labelled;
+        if is_map && elf.sections.get(index).is_some_and(is_legacy) {
+            by_section.entry(index).or_default().push(symbol);
+        }
     }
-    Ok(symbols)
+    for symbols in by_section.values_mut() {
+        symbols.sort_by_key(|s| s.value);
+    }
+    by_section
+}
+
+/// What an object's types say of its legacy maps, by name. Read once: looking names up one by one
+/// takes as many steps as there are types of that name.
+#[derive(Debug, Default)]
+struct Types<'b> {
+    /// Format of the structure that a variable is, where its members tell.
+    formats: HashMap<&'b str, Format>,
+    /// Key and value type from `struct ____btf_map_NAME`, which the macros of that time made.
+    annotations: HashMap<&'b str, (TypeId, TypeId)>,
+}
+
+impl<'b> Types<'b> {
+    fn new(btf: Option<&'b Btf>) -> Self {
+        let mut types = Self::default();
+        let Some(btf) = btf else { return types };
+        // Several variables may be of one structure.
+        let mut known: HashMap<TypeId, Option<Format>> = HashMap::new();
+        for ty in btf.ids().filter_map(|id| btf.get(id)) {
+            match ty.kind {
+                Kind::Var(var) => {
+                    let Ok(id) = btf.skip_mods(var.ty) else { continue };
+                    let format = *known.entry(id).or_insert_with(|| format_of(btf, id));
+                    if let Some(format) = format {
+                        types.formats.entry(ty.name).or_insert(format);
+                    }
+                }
+                Kind::Struct(pair) => {
+                    let Some(name) = ty.name.strip_prefix("____btf_map_") else { continue };
+                    let member =
+                        |name: &str| pair.members.iter().find(|m| m.name == name).map(|m| m.ty);
+                    if let Some(pair) = member("key").zip(member("value")) {
+                        types.annotations.entry(name).or_insert(pair);
+                    }
+                }
+                _ => {}
+            }
+        }
+        types
+    }
+}
+
+/// Whose structure of a map definition this is, by the names of its members.
+fn format_of(btf: &Btf, id: TypeId) -> Option<Format> {
+    let Kind::Struct(def) = btf.get(id)?.kind else { return None };
+    def.members.iter().find_map(|member| match member.name {
+        "size_key" | "size_value" | "max_elem" => Some(Format::Iproute2),
+        "key_size" | "value_size" | "max_entries" => Some(Format::Libbpf),
+        _ => None,
+    })
 }
 
 /// Bytes from one definition to the next.
@@ -119,11 +174,12 @@ fn stride(section: &Section<'_>, symbols: &[&Symbol<'_>]) -> Result<usize, Objec
 
 fn format(
     section: &Section<'_>,
-    btf: Option<&Btf>,
+    types: &Types<'_>,
     symbols: &[&Symbol<'_>],
     stride: usize,
 ) -> Result<Format, ObjectError> {
-    if let Some(format) = btf.and_then(|btf| format_in_btf(btf, symbols)) {
+    // The first variable that has a type decides for all.
+    if let Some(&format) = symbols.iter().find_map(|s| types.formats.get(s.name)) {
         return Ok(format);
     }
     let mut entries = section.data.chunks_exact(stride);
@@ -140,20 +196,6 @@ fn format(
             ),
         )),
     }
-}
-
-/// Rule 1: the first variable that has a type decides for all.
-fn format_in_btf(btf: &Btf, symbols: &[&Symbol<'_>]) -> Option<Format> {
-    symbols.iter().find_map(|symbol| {
-        let var = btf.find(KindTag::Var, symbol.name).next()?;
-        let Kind::Var(var) = btf.get(var)?.kind else { return None };
-        let Kind::Struct(def) = btf.get(btf.skip_mods(var.ty).ok()?)?.kind else { return None };
-        def.members.iter().find_map(|member| match member.name {
-            "size_key" | "size_value" | "max_elem" => Some(Format::Iproute2),
-            "key_size" | "value_size" | "max_entries" => Some(Format::Libbpf),
-            _ => None,
-        })
-    })
 }
 
 fn read(name: &str, bytes: &[u8], format: Format) -> Result<MapSpec, MapProblem> {
@@ -219,14 +261,6 @@ fn pinning(value: u32) -> Result<Pinning, MapProblem> {
     }
 }
 
-/// Key and value type from `struct ____btf_map_NAME`, which the macros of that time made.
-fn annotated(btf: &Btf, name: &str) -> Option<(TypeId, TypeId)> {
-    let id = btf.find(KindTag::Struct, &format!("____btf_map_{name}")).next()?;
-    let Kind::Struct(pair) = btf.get(id)?.kind else { return None };
-    let member = |name: &str| pair.members.iter().find(|m| m.name == name).map(|m| m.ty);
-    Some((member("key")?, member("value")?))
-}
-
 /// Gives maps of maps their template and their initial entries, by id.
 fn join_inner(maps: &mut [Placed]) -> Result<(), ObjectError> {
     let mut by_id: HashMap<u32, usize> = HashMap::new();
@@ -269,6 +303,7 @@ pub(crate) fn fill_prog_arrays(maps: &mut [MapSpec], programs: &mut [ProgramSpec
     let mut types = programs.iter().filter_map(|p| p.prog_type);
     let common = types.next().filter(|&first| types.all(|t| t == first));
     let mut by_id: HashMap<u32, &mut MapSpec> = HashMap::new();
+    let mut filled: HashSet<(u32, u32)> = HashSet::new();
     for map in maps.iter_mut().filter(|m| m.def.map_type == MapType::PROG_ARRAY) {
         if let MapOrigin::Iproute2 { id, .. } = map.origin
             && id != 0
@@ -281,7 +316,7 @@ pub(crate) fn fill_prog_arrays(maps: &mut [MapSpec], programs: &mut [ProgramSpec
         let Some((id, index)) = section.split_once('/') else { continue };
         let Some((id, index)) = number(id).zip(number(index)) else { continue };
         if let Some(map) = by_id.get_mut(&id)
-            && map.initial.iter().all(|e| e.index != index)
+            && filled.insert((id, index))
         {
             map.initial.push(InitialEntry { index, value: InitialValue::Program(n) });
             program.prog_type = program.prog_type.or(common);

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use skep_btf::core::{CoreError, CoreKind, CoreValue, Patch, Resolver, Target as CoreTarget};
 use skep_btf::{Btf, TypeId};
@@ -73,7 +74,7 @@ struct Answers<'a> {
     known: bool,
     resolver: Resolver<'a>,
     /// By root type and kind, then by access.
-    found: HashMap<(TypeId, u32), HashMap<String, Rc<Answer>>>,
+    found: HashMap<(TypeId, u32), HashMap<Arc<str>, Rc<Answer>>>,
 }
 
 impl Answers<'_> {
@@ -84,7 +85,7 @@ impl Answers<'_> {
         }
         let answer = Rc::new(self.find(relo));
         let of_root = self.found.entry((relo.type_id, relo.kind)).or_default();
-        of_root.insert(relo.access.clone(), Rc::clone(&answer));
+        of_root.insert(Arc::clone(&relo.access), Rc::clone(&answer));
         answer
     }
 
