@@ -362,11 +362,14 @@ impl Run<'_> {
                     }
                     Code::LdAbs | Code::LdInd => {
                         let index = if op.code == Code::LdInd { r[s(op)] } else { 0 };
-                        // As the kernel: 32-bit sum, and outside of the packet ends the program.
+                        // As the kernel: 32-bit sum, and outside of the packet returns 0.
                         let off = i32l(index.wrapping_add(op.imm));
                         match ok!(self.load_packet(off, op.off)) {
                             Some(v) => r[0] = v,
-                            None => return Ok(0),
+                            None => {
+                                r[0] = 0;
+                                leave!();
+                            }
                         }
                     }
                     Code::Le16 => r[d(op)] &= 0xffff

@@ -134,6 +134,13 @@ fn packet_loads_outside_end_the_program_with_0() {
 }
 
 #[test]
+fn a_packet_load_outside_ends_only_the_function_it_is_in() {
+    let text = "r6 = r1\ncall pc+2\nr0 += 7\nexit\nr6 = r1\nr0 = *(u8 *)skb[100]\nr0 = 1\nexit";
+    let skb = SkBuff::new(ProgType::SOCKET_FILTER, &[0xab; 60]);
+    assert_eq!(run_on(skb, ProgType::SOCKET_FILTER, text).map(|o| o.retval), Ok(7));
+}
+
+#[test]
 fn callbacks_get_their_arguments_and_can_break() {
     // bpf_loop: the callback adds its index to the caller's stack and stops at 5.
     let text = "*(u64 *)(r10 - 8) = 0\nr1 = 100\nr2 = subprog[+9]\nr3 = r10\nr3 += -8\nr4 = 0\ncall 181\n\
