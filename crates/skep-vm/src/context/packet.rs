@@ -17,11 +17,13 @@ pub(crate) struct Packet {
     pub(crate) meta: usize,
     pub(crate) data: usize,
     pub(crate) end: usize,
+    /// Offset behind the last byte that the packet can grow to. The area may be larger.
+    limit: usize,
 }
 
 impl Packet {
     pub(crate) fn new(bytes: &[u8]) -> Self {
-        let mut packet = Self { area: Arc::new(Area::new(0)), meta: 0, data: 0, end: 0 };
+        let mut packet = Self { area: Arc::new(Area::new(0)), meta: 0, data: 0, end: 0, limit: 0 };
         packet.load(bytes);
         packet
     }
@@ -32,6 +34,7 @@ impl Packet {
         if self.area.len() < room {
             self.area = Arc::new(Area::new(room));
         }
+        self.limit = room;
         self.meta = HEADROOM;
         self.data = HEADROOM;
         self.end = HEADROOM + bytes.len();
@@ -62,7 +65,7 @@ impl Packet {
 
     /// Offset behind the last byte that the packet can grow to.
     pub(crate) fn capacity(&self) -> usize {
-        self.area.len()
+        self.limit
     }
 
     /// Copies packet bytes out; false when they are not all there.
@@ -129,5 +132,18 @@ impl Packet {
         // A new area, so that addresses from before are not valid by accident.
         self.area = Arc::new(Area::new(0));
         self.load(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_behind_a_packet_does_not_depend_on_the_one_before() {
+        let mut packet = Packet::new(&[0; 9000]);
+        assert_eq!(packet.capacity(), HEADROOM + 9000);
+        packet.load(&[0; 60]);
+        assert_eq!(packet.capacity(), PAGE - TAIL_RESERVED);
     }
 }
