@@ -7,10 +7,12 @@
 //! Apart from the storage of maps this is the only module of the engine with unsafe code.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::any::Any;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use skep_abi::MapType;
 use skep_isa::AtomicOp;
 
 use crate::error::{Access, Reason};
@@ -257,13 +259,13 @@ impl Span {
 /// What a granted span is called in messages.
 pub(crate) type Name = &'static str;
 
-/// A span granted by name: context, memory argument, ring-buffer reservation.
+/// A span granted by name: plain context, key of a callback, ring-buffer reservation.
 #[derive(Debug)]
 struct Grant {
     span: Span,
     name: Name,
     #[expect(dead_code, reason = "held so that the memory outlives the span")]
-    owner: Arc<Area>,
+    owner: Arc<dyn Any + Send + Sync>,
 }
 
 /// Why an access was refused. Its description is made later, when it is known to be an error.
@@ -283,7 +285,7 @@ pub(crate) enum Fault {
 pub(crate) struct Space {
     /// `None` only while dropping.
     stack: Option<Area>,
-    /// Live frames of the stack, the packet, and spans of map values used lately.
+    /// Live frames of the stack, the packet, and other spans used lately.
     stack_span: Span,
     packet_span: Span,
     hot: [Span; HOT],
@@ -355,7 +357,20 @@ impl Space {
     pub(crate) fn grant_area(&mut self, area: &Arc<Area>, len: usize, writable: bool, name: Name) {
         let len = len.min(area.len()) as u64;
         let span = Span { start: area.addr(), len, writable };
-        self.grants.push(Grant { span, name, owner: Arc::clone(area) });
+        let owner: Arc<dyn Any + Send + Sync> = Arc::<Area>::clone(area);
+        self.grants.push(Grant { span, name, owner });
+    }
+
+    /// Grants a record that the program reserved in a ring buffer, until [`Self::revoke`].
+    pub(crate) fn grant_record(&mut self, ring: &Arc<Map>, start: u64, len: u64) {
+        let range = ring.addr_range();
+        let end = start.checked_add(len).and_then(|end| usize::try_from(end).ok());
+        let begins = usize::try_from(start).is_ok_and(|start| start >= range.start);
+        if begins && end.is_some_and(|end| end <= range.end) {
+            let span = Span { start, len, writable: true };
+            let owner: Arc<dyn Any + Send + Sync> = Arc::<Map>::clone(ring);
+            self.grants.push(Grant { span, name: "the ring-buffer record", owner });
+        }
     }
 
     /// The span with this access, among those that are looked at first.
@@ -388,10 +403,14 @@ impl Space {
 
     fn find(&mut self, addr: u64, size: u64) -> Option<Span> {
         if let Some(grant) = self.grants.iter().find(|g| g.span.contains(addr, size)) {
-            return Some(grant.span);
+            let span = grant.span;
+            self.push_hot(span);
+            return Some(span);
         }
         let at = usize::try_from(addr).ok()?;
         let maps = self.maps.iter().flat_map(|maps| maps.iter()).chain(&self.inner);
+        // Records of ring buffers are granted one by one: others may have reserved some too.
+        let maps = maps.filter(|map| map.def().map_type != MapType::RINGBUF);
         let span = maps.filter(|map| map.addr_range().contains(&at)).find_map(|map| {
             let span = map.value_span(at)?;
             let (start, len) = (span.start as u64, span.len as u64);
@@ -423,15 +442,6 @@ impl Space {
         }
     }
 
-    /// Drops what is remembered of the memory at `addr`, which the program gave back.
-    pub(crate) fn forget(&mut self, addr: u64) {
-        for span in &mut self.hot {
-            if span.contains(addr, 1) {
-                *span = Span::default();
-            }
-        }
-    }
-
     /// Holds an inner map and returns its handle.
     pub(crate) fn add_inner(&mut self, map: Arc<Map>) -> u64 {
         let known = self.inner.iter().position(|m| Arc::ptr_eq(m, &map));
@@ -450,10 +460,14 @@ impl Space {
         maps.get(usize::try_from(handle.checked_sub(MAP_BASE)?).ok()?)
     }
 
-    /// Takes back what [`Self::grant_area`] granted.
-    pub(crate) fn revoke(&mut self, area: &Arc<Area>) {
-        let start = area.addr();
+    /// Takes back the grant that starts at this address.
+    pub(crate) fn revoke(&mut self, start: u64) {
         self.grants.retain(|g| g.span.start != start);
+        for span in &mut self.hot {
+            if span.start == start {
+                *span = Span::default();
+            }
+        }
     }
 
     /// Loads a word.
@@ -557,8 +571,9 @@ impl Space {
             (self.packet_span, "the packet"),
             (self.context, "the context"),
         ];
-        known.extend(self.hot.iter().map(|&s| (s, "a map value")));
+        // The hot spans repeat grants: the name counts that comes first.
         known.extend(self.grants.iter().map(|g| (g.span, g.name)));
+        known.extend(self.hot.iter().map(|&s| (s, "a map value")));
         let near = known
             .iter()
             .filter(|(s, _)| s.start != 0)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use skep_abi::context::{Kind, Layout};
 
-use crate::context::Context;
+use crate::context::{Context, Packet};
 use crate::error::{Access, Reason, RunError};
 use crate::maps::Map;
 use crate::mem::{Fault, Space, Span, Word};
@@ -14,6 +14,9 @@ use crate::program::{Program, Settings};
 const MAX_TAIL_CALLS: u32 = 33;
 /// Times that `may_goto` falls through, as in the kernel.
 const MAX_LOOPS: u32 = 8 * 1024 * 1024;
+
+/// Bytes that a helper handles in about the time of one instruction.
+const BYTES_PER_INSN: u64 = 16;
 
 /// Why a helper did not return.
 #[derive(Debug)]
@@ -137,7 +140,7 @@ impl<'a> Run<'a> {
             effects: Effects::default(),
             reserved: Vec::new(),
         };
-        run.packet_changed();
+        run.grant_packet();
         run
     }
 
@@ -154,8 +157,13 @@ impl<'a> Run<'a> {
         Ok(RunOutput { retval: result?, effects: self.effects })
     }
 
-    /// Grants the packet anew after a helper moved one of its ends.
-    pub(crate) fn packet_changed(&mut self) {
+    /// Grants the packet anew after a helper moved one of its ends, and pays for the copying.
+    pub(crate) fn packet_changed(&mut self) -> Result<(), Reason> {
+        self.grant_packet();
+        self.charge_bytes(self.ctx.packet().map_or(0, Packet::len) as u64)
+    }
+
+    fn grant_packet(&mut self) {
         if let Some((packet, writable)) = self.ctx.packet_span() {
             packet.grant(&mut self.space, writable);
         }
@@ -169,6 +177,11 @@ impl<'a> Run<'a> {
     pub(crate) fn charge(&mut self, n: u64) -> Result<(), Reason> {
         self.budget = self.budget.checked_sub(n).ok_or_else(|| self.out_of_budget())?;
         Ok(())
+    }
+
+    /// Pays for work on `n` bytes, so that helpers on large memory end a run in time too.
+    pub(crate) fn charge_bytes(&mut self, n: u64) -> Result<(), Reason> {
+        self.charge(n / BYTES_PER_INSN)
     }
 
     /// The error for a refused access.
@@ -346,3 +359,6 @@ impl<'a> Run<'a> {
         Ok(next)
     }
 }
+
+#[cfg(test)]
+mod tests;

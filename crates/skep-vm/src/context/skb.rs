@@ -165,7 +165,7 @@ impl SkBuff {
     }
 
     /// Reads at an offset from the link-layer header, which may lie in front of the packet.
-    fn read_frame(&self, off: usize, out: &mut [u8]) -> bool {
+    pub(crate) fn read_frame(&self, off: usize, out: &mut [u8]) -> bool {
         let hidden = self.pulled.get(off..).unwrap_or_default();
         let (front, back) = out.split_at_mut(hidden.len().min(out.len()));
         front.iter_mut().zip(hidden).for_each(|(to, from)| *to = *from);

@@ -149,6 +149,8 @@ fn for_each(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     if flags != 0 {
         return Ok(errno(libc::EINVAL));
     }
+    // Buckets are looked at even when they are empty.
+    run.charge_bytes(map.def().max_entries.into())?;
     let key_area = Arc::new(crate::mem::Area::new(map.def().key_size as usize));
     run.space.grant_area(&key_area, key_area.len(), false, "the key");
     let mut failed = None;
@@ -167,7 +169,7 @@ fn for_each(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
             }
         }
     });
-    run.space.revoke(&key_area);
+    run.space.revoke(key_area.addr());
     match (failed, calls) {
         (Some(stop), _) => Err(stop),
         (None, Ok(calls)) => Ok(calls),

@@ -198,6 +198,7 @@ impl Run<'_> {
                 Arg::Fixed8 => (8, Access::Write),
             };
             let (size, access) = memory;
+            self.charge_bytes(size)?;
             if size > u64::from(u32::MAX >> 1) {
                 return Err(call.bad(n + 1, format!("{} is not a size", size.cast_signed())));
             }

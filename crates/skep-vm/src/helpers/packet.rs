@@ -55,7 +55,7 @@ fn adjust_head(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
         return Ok(errno(libc::EINVAL));
     }
     packet.move_start(data);
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(0)
 }
 
@@ -68,7 +68,7 @@ fn adjust_tail(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     };
     packet.clear(packet.end, end);
     packet.end = end;
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(0)
 }
 
@@ -83,7 +83,7 @@ fn adjust_meta(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
         return Ok(errno(libc::EACCES));
     }
     packet.meta = meta;
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(0)
 }
 

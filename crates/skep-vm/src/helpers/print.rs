@@ -218,6 +218,7 @@ impl Run<'_> {
         let Some((0, format)) = format.split_last() else { return Ok(errno(libc::EINVAL)) };
         let format = format.split(|&b| b == 0).next().unwrap_or_default();
         let Some(mut line) = self.format(format, args) else { return Ok(errno(libc::EINVAL)) };
+        self.charge_bytes(line.len() as u64)?;
         let mut end = line.len().min(MAX_LINE - 1);
         while !line.is_char_boundary(end) {
             end -= 1;
@@ -268,6 +269,7 @@ fn snprintf(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
         run.string(format, MAX_TEXT).ok_or_else(|| call.bad(3, "not a readable string"))?;
     let Some(args) = run.print_args(data, data_len)? else { return Ok(errno(libc::EINVAL)) };
     let Some(text) = run.format(&format, &args) else { return Ok(errno(libc::EINVAL)) };
+    run.charge_bytes(text.len() as u64)?;
     let mut bytes = text.into_bytes();
     let full = bytes.len() as u64 + 1;
     if size > 0 {

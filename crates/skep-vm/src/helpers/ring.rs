@@ -23,6 +23,10 @@ const INDEX_MASK: u64 = 0xffff_ffff;
 /// `BPF_F_CTXLEN_MASK`
 const CTXLEN_MASK: u64 = 0xfffff << 32;
 
+/// Records that a run may hold at once. The kernel's verifier follows each of them on every path,
+/// so real programs hold a few.
+const MAX_RESERVED: usize = 1024;
+
 fn ring(run: &Run<'_>, call: &Call<'_>) -> Result<Arc<Map>, Stop> {
     map_of(run, call, 1, MapType::RINGBUF)
 }
@@ -43,8 +47,13 @@ fn output(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
 fn reserve(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     let [_, size, flags, ..] = call.args;
     let map = ring(run, call)?;
+    if run.reserved.len() >= MAX_RESERVED {
+        let why = format!("{MAX_RESERVED} records are reserved already and not submitted");
+        return Err(call.bad(1, why).into());
+    }
     let Some(record) = map.ring_reserve(size, flags) else { return Ok(0) };
     let addr = record.addr().get();
+    run.space.grant_record(&map, addr as u64, size);
     run.reserved.push((map, addr));
     Ok(addr as u64)
 }
@@ -58,7 +67,7 @@ fn release(
     let at = run.reserved.iter().position(|(_, record)| *record as u64 == addr);
     let at = at.ok_or_else(|| call.bad(1, "not a reserved record"))?;
     let (map, record) = run.reserved.swap_remove(at);
-    run.space.forget(addr);
+    run.space.revoke(addr);
     commit(&map, record, flags).map_err(|e| call.bad(1, e.to_string()))?;
     Ok(0)
 }
@@ -76,7 +85,11 @@ fn perf_output(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
         return Ok(errno(libc::EINVAL));
     }
     let mut record = run.bytes(data, size)?;
+    if run.ctx.packet().is_some_and(|p| packet_len > p.len()) {
+        return Ok(errno(libc::EFAULT));
+    }
     if packet_len != 0 {
+        run.charge_bytes(packet_len as u64)?;
         let start = record.len();
         record.resize(start + packet_len, 0);
         let packet = run.ctx.packet();

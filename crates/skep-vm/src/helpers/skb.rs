@@ -78,10 +78,16 @@ fn store_bytes(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     Ok(if stored { 0 } else { errno(libc::EFAULT) })
 }
 
-fn load_from(run: &mut Run<'_>, call: &Call<'_>, off: Option<usize>, to: u64, len: u64) -> Outcome {
+/// Copies out what `read` finds; zeros where it finds nothing.
+fn load_with(
+    run: &mut Run<'_>,
+    call: &Call<'_>,
+    to: u64,
+    len: u64,
+    read: impl FnOnce(&SkBuff, &mut [u8]) -> bool,
+) -> Outcome {
     let mut bytes = run.zeros(len)?;
-    let skb = run.skb(call)?;
-    let read = off.is_some_and(|off| skb.packet.read(off, &mut bytes));
+    let read = read(run.skb(call)?, &mut bytes);
     if !read {
         bytes.fill(0);
     }
@@ -91,20 +97,21 @@ fn load_from(run: &mut Run<'_>, call: &Call<'_>, off: Option<usize>, to: u64, le
 
 fn load_bytes(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     let [_, off, to, len, _] = call.args;
-    load_from(run, call, offset(off), to, len)
+    load_with(run, call, to, len, |skb, out| {
+        offset(off).is_some_and(|off| skb.packet.read(off, out))
+    })
 }
 
 /// `bpf_skb_load_bytes_relative`: from the link-layer (0) or network header (1).
 fn load_bytes_relative(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     let [_, off, to, len, start] = call.args;
-    let hidden = run.skb(call)?.pulled.len();
     let off = offset(off).filter(|&off| off <= 0xffff);
     let from_link = match start {
         0 => off,
         1 => off.map(|off| off + ETH_HLEN),
         _ => None,
     };
-    load_from(run, call, from_link.and_then(|off| off.checked_sub(hidden)), to, len)
+    load_with(run, call, to, len, |skb, out| from_link.is_some_and(|off| skb.read_frame(off, out)))
 }
 
 fn pull_data(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
@@ -112,7 +119,7 @@ fn pull_data(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     let skb = run.skb(call)?;
     // The packet is always in one piece.
     let there = len <= skb.packet.len();
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(if there { 0 } else { errno(libc::ENOMEM) })
 }
 
@@ -220,7 +227,10 @@ impl SkBuff {
         if known != 0 {
             return known;
         }
-        let frame = self.packet();
+        // Where addresses and ports lie, behind the longest IPv4 header too.
+        let mut frame = vec![0; (self.pulled.len() + self.packet.len()).min(ETH_HLEN + 64)];
+        let whole = self.read_frame(0, &mut frame);
+        debug_assert!(whole, "it is no longer than the packet");
         let part = |range: std::ops::Range<usize>| frame.get(range).unwrap_or_default();
         let parts = match self.protocol() {
             ETH_P_IP => {
@@ -251,7 +261,7 @@ fn vlan_push(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
         skb.set_protocol(old_proto);
     }
     skb.set_tag(proto, low(tci));
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(0)
 }
 
@@ -265,7 +275,7 @@ fn vlan_pop(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
         return Ok(errno(libc::ENOMEM));
     }
     skb.untag(); // the next tag takes its place
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(0)
 }
 
@@ -290,7 +300,7 @@ fn change_proto(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     skb.set_protocol(to);
     skb.set_field("hash", 0);
     skb.resized();
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(0)
 }
 
@@ -306,7 +316,7 @@ fn change_tail(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     bytes.resize(new_len, 0);
     skb.packet.replace(&bytes);
     skb.resized();
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(0)
 }
 
@@ -321,7 +331,7 @@ fn change_head(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
         return Ok(errno(libc::ENOMEM));
     }
     skb.resized();
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(0)
 }
 
@@ -366,6 +376,6 @@ fn adjust_room(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
         return Ok(errno(libc::ENOMEM));
     }
     skb.resized();
-    run.packet_changed();
+    run.packet_changed()?;
     Ok(0)
 }
