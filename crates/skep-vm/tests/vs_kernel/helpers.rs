@@ -92,6 +92,13 @@ const CASES: &[Case] = &[
         holes: &[OFFSETS, &[1, 2, 4, 8], &[0, 1, 2]],
     },
     Case {
+        name: "skb_load_bytes_relative to a hidden header",
+        prog_type: ProgType::SOCKET_FILTER,
+        text: "r2 = -1\n*(u64 *)(r10 - 8) = r2\nr2 = {0}\nr3 = r10\nr3 += -8\nr4 = {1}\nr5 = {2}\n\
+               call 68\nr1 = *(u64 *)(r10 - 8)\nr0 ^= r1\nr1 >>= 32\nr0 += r1\nexit",
+        holes: &[OFFSETS, &[1, 2, 4, 8], &[0, 1, 2]],
+    },
+    Case {
         name: "skb_change_tail",
         prog_type: ProgType::SCHED_CLS,
         text: "r2 = {0}\nr3 = {1}\ncall 38\nexit",
