@@ -4,14 +4,13 @@ use skep_isa::Pc;
 
 /// Why a program could not be lowered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("program {program}: {at}: {reason}")]
+#[error("program {program}: {at}: {reason}")] // the reason is part of the sentence, not a cause
 pub struct LowerError {
     /// Name of the program.
     pub program: String,
     /// The offending instruction.
     pub at: Pc,
     /// The rule it breaks.
-    #[source]
     pub reason: LowerReason,
 }
 
@@ -54,20 +53,6 @@ pub enum LowerReason {
         /// The number.
         id: i32,
     },
-    /// The helper exists in the kernel and not here.
-    #[error("helper {name} (number {id}) is not in the embedded engine")]
-    MissingHelper {
-        /// Its number.
-        id: i32,
-        /// Its name.
-        name: &'static str,
-    },
-    /// A kernel function.
-    #[error("the kernel function {name} is not in the embedded engine")]
-    Kfunc {
-        /// Its name, or its BTF id when the name is not known.
-        name: String,
-    },
     /// A reference that nothing resolves.
     #[error("{what} is not bound to anything")]
     Unbound {
@@ -84,7 +69,7 @@ pub enum LowerReason {
 
 /// A run that ended in an error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("program {program}: {pc}: {insn}: {reason}")]
+#[error("program {program}: {pc}: {insn}: {reason}")] // as above
 pub struct RunError {
     /// Name of the program; after a tail call, the program that was called.
     pub program: String,
@@ -93,7 +78,6 @@ pub struct RunError {
     /// The instruction's text.
     pub insn: String,
     /// What went wrong.
-    #[source]
     pub reason: Reason,
 }
 
@@ -172,6 +156,12 @@ pub enum Reason {
     WrongProgramType {
         /// Helper name.
         helper: &'static str,
+    },
+    /// A call of a helper or kernel function that the kernel has and this engine has not.
+    #[error("{what} is not in the embedded engine")]
+    Missing {
+        /// "helper NAME (number N)" or "kernel function NAME".
+        what: String,
     },
     /// An access that CO-RE found impossible, or a reference nothing provides.
     #[error("{text}")]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use skep_isa::{AtomicOp, CallTarget, Imm64, Insn, Operand, Pc, Reg, Size, SwapOp, Width};
 
-use crate::error::{LowerError, LowerReason};
+use crate::error::{LowerError, LowerReason, Reason};
 use crate::helpers::{self, Helper};
 use crate::op::{AtomicImm, Code, Op};
 
@@ -35,6 +35,8 @@ pub enum Binding {
     Value(u64),
     /// Nothing: an error with this text when the instruction is reached.
     Poison(String),
+    /// Something of the kernel's, in these words: an error as above.
+    Missing(String),
 }
 
 /// A program to lower.
@@ -69,7 +71,8 @@ pub struct Lowered<P = Checked> {
     /// Operations at which a function starts.
     pub(crate) functions: BTreeMap<usize, usize>,
     pub(crate) callees: Vec<Callee>,
-    pub(crate) poison: Vec<String>,
+    /// Why instructions must not be reached.
+    pub(crate) poison: Vec<Reason>,
     /// The host's helpers, for calls through a register.
     pub(crate) host_helpers: BTreeMap<i32, HostHelper>,
     proof: PhantomData<P>,
@@ -117,7 +120,7 @@ struct Lowering<'a> {
     /// Start to length, in operations.
     functions: BTreeMap<usize, usize>,
     callees: Vec<Callee>,
-    poison: Vec<String>,
+    poison: Vec<Reason>,
 }
 
 impl<'a> Lowering<'a> {
@@ -177,8 +180,8 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    fn poison(&mut self, text: String) -> Op {
-        self.poison.push(text);
+    fn poison(&mut self, reason: Reason) -> Op {
+        self.poison.push(reason);
         Op { imm: self.poison.len() as u64 - 1, ..Op::new(Code::Poison) }
     }
 
@@ -193,7 +196,12 @@ impl<'a> Lowering<'a> {
 
     fn op(&mut self, index: usize, at: Pc, insn: &Insn) -> Result<Op, LowerReason> {
         match self.source.bindings.get(&at) {
-            Some(Binding::Poison(text)) => return Ok(self.poison(text.clone())),
+            Some(Binding::Poison(text)) => {
+                return Ok(self.poison(Reason::Poisoned { text: text.clone() }));
+            }
+            Some(Binding::Missing(what)) => {
+                return Ok(self.poison(Reason::Missing { what: what.clone() }));
+            }
             Some(Binding::Value(value)) => {
                 if let Insn::LoadImm64 { dst, .. } = insn {
                     let dst = writable(*dst)?;
@@ -297,7 +305,7 @@ impl<'a> Lowering<'a> {
                 Op { imm: len as u64, ..op }
             }
             Insn::Call(CallTarget::Kfunc { id, .. }) => {
-                return Err(LowerReason::Kfunc { name: format!("with BTF id {id}") });
+                self.poison(Reason::Missing { what: format!("kernel function with BTF id {id}") })
             }
             Insn::CallReg(dst) => Op { dst: dst.number(), ..Op::new(Code::CallReg) },
             Insn::Exit => Op::new(Code::Exit),
@@ -306,9 +314,13 @@ impl<'a> Lowering<'a> {
     }
 
     fn helper(&mut self, id: i32) -> Result<Op, LowerReason> {
-        let callee = match self.source.host_helpers.get(&id) {
-            Some(&f) => Callee::Host(f),
-            None => Callee::Engine(helpers::find(id)?),
+        let callee = match (self.source.host_helpers.get(&id), helpers::find(id)) {
+            (Some(&f), _) => Callee::Host(f),
+            (None, Some(helper)) => Callee::Engine(helper),
+            (None, None) => {
+                let reason = helpers::missing(id).ok_or(LowerReason::UnknownHelper { id })?;
+                return Ok(self.poison(reason));
+            }
         };
         let code = match (id, callee) {
             (1, Callee::Engine(_)) => Code::MapLookup,
@@ -361,6 +373,17 @@ impl<P> Lowered<P> {
     /// Always false: lowering refuses empty programs.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// Instructions that need what only the kernel has, and what that is.
+    pub fn missing(&self) -> impl Iterator<Item = (Pc, &str)> {
+        self.insns.iter().zip(&self.ops).filter_map(|((at, _), op)| {
+            let position = usize::try_from(op.imm).ok().filter(|_| op.code == Code::Poison)?;
+            match self.poison.get(position)? {
+                Reason::Missing { what } => Some((*at, what.as_str())),
+                _ => None,
+            }
+        })
     }
 
     /// The function at an address a program computed with, as operation and length.

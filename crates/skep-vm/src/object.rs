@@ -74,8 +74,8 @@ pub enum LoadError {
         /// Its section.
         section: String,
     },
-    /// The program needs a symbol of the kernel.
-    #[error("program {program}: {at}: {name}, a {what}, is not in the embedded engine")]
+    /// The program needs a variable of the kernel.
+    #[error("program {program}: {at}: {name}, a kernel symbol, is not in the embedded engine")]
     Extern {
         /// The program's name.
         program: String,
@@ -83,8 +83,6 @@ pub enum LoadError {
         at: Pc,
         /// Name of the symbol.
         name: String,
-        /// "kernel function" or "kernel symbol".
-        what: &'static str,
     },
     /// A reference that points nowhere: the spec is inconsistent.
     #[error("program {program}: {at}: the reference points to no map or symbol of the object")]
@@ -243,15 +241,7 @@ impl Maps {
             }
             None => Err(dangling()),
         };
-        let absent = |index: usize, what| match spec.externs.get(index) {
-            Some(ext) => LoadError::Extern {
-                program: program.name.clone(),
-                at,
-                name: ext.name.clone(),
-                what,
-            },
-            None => dangling(),
-        };
+        let symbol = |index: usize| spec.externs.get(index).map(|e| &e.name).ok_or_else(dangling);
         match reloc.target {
             RelocTarget::Map(map) => Ok(Binding::Value(MAP_BASE + position(map)? as u64)),
             RelocTarget::MapValue { map, offset } => {
@@ -259,8 +249,14 @@ impl Maps {
                 let value = live.lookup_ptr(&0_u32.to_ne_bytes(), 0).ok_or_else(dangling)?;
                 Ok(Binding::Value((value.addr().get() as u64).wrapping_add(offset.into())))
             }
-            RelocTarget::Ksym(index) => Err(absent(index, "kernel symbol")),
-            RelocTarget::Kfunc(index) => Err(absent(index, "kernel function")),
+            RelocTarget::Ksym(index) => Err(LoadError::Extern {
+                program: program.name.clone(),
+                at,
+                name: symbol(index)?.clone(),
+            }),
+            RelocTarget::Kfunc(index) => {
+                Ok(Binding::Missing(format!("kernel function {}", symbol(index)?)))
+            }
         }
     }
 }

@@ -127,7 +127,7 @@ codes! {
         CallReg;
         /// Return.
         Exit;
-        /// An error when reached: `imm` is the position of its text.
+        /// An error when reached: `imm` is the position of its reason.
         Poison;
     }
 }

@@ -122,6 +122,12 @@ impl Program {
         self.lowered.is_empty()
     }
 
+    /// Calls of helpers and kernel functions that this engine does not have, by instruction. They
+    /// are errors when they are reached: many programs have such calls behind a condition.
+    pub fn missing(&self) -> impl Iterator<Item = (Pc, &str)> {
+        self.lowered.missing()
+    }
+
     pub(crate) fn lowered(&self) -> &Lowered<Checked> {
         &self.lowered
     }

@@ -39,14 +39,42 @@ fn structure_is_checked_before_the_first_run() {
         ),
         ("r10 = 1\nexit", "program t: insn 0: r10, the frame pointer, is read-only"),
         ("r0 = 0\ncall 9999\nexit", "program t: insn 1: no helper has number 9999"),
-        (
-            "r0 = 0\ncall 27\nexit",
-            "program t: insn 1: helper get_stackid (number 27) is not in the embedded engine",
-        ),
     ];
     for (text, want) in cases {
         assert_eq!(load(ProgType::XDP, text).map(|_| ()), Err(want.to_owned()), "{text}");
     }
+}
+
+#[test]
+fn what_only_the_kernel_has_is_an_error_when_it_is_reached() {
+    let text = "r6 = *(u32 *)(r1 + 16)\nif r6 == 0 goto +1\ncall 27\nr0 = 2\nexit";
+    let program = load(ProgType::XDP, text).expect("it loads");
+    let missing: Vec<_> = program.missing().map(|(at, what)| (at.0, what)).collect();
+    assert_eq!(missing, [(2, "helper get_stackid (number 27)")]);
+    let run = |queue| program.run(&mut Xdp::new(&[0; 60]).with_ingress(1, queue).into());
+    assert_eq!(run(0).map(|o| o.retval), Ok(2));
+    let error = run(1).expect_err("the call is reached");
+    let want =
+        "program t: insn 2: call 27: helper get_stackid (number 27) is not in the embedded engine";
+    assert_eq!(error.to_string(), want);
+    let by_register = xdp("r6 = 27\ncallx r6\nexit").unwrap_err();
+    assert!(by_register.ends_with("(number 27) is not in the embedded engine"), "{by_register}");
+}
+
+#[test]
+fn a_reason_is_said_once() {
+    let texts = |e: &dyn std::error::Error| {
+        std::iter::successors(Some(e), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let slots = assemble("r0 = 0\ncall 9999\nexit").expect("it assembles");
+    let settings = Arc::new(Settings::default());
+    let error = Program::from_slots("t", ProgType::XDP, &slots, &settings).unwrap_err();
+    assert_eq!(texts(&error).concat().matches("9999").count(), 1);
+    let program = load(ProgType::XDP, "r2 = 8\nr0 = *(u64 *)(r2 + 0)\nexit").expect("it loads");
+    let error = program.run(&mut Xdp::new(&[0; 60]).into()).unwrap_err();
+    assert_eq!(texts(&error).concat().matches("null").count(), 1);
+    let error = skep_vm::hooks::pcap::PcapReader::new(&[0_u8; 24][..]).unwrap_err();
+    assert_eq!(texts(&error).concat().matches("magic").count(), 1);
 }
 
 #[test]

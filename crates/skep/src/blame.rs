@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use skep_kernel::SysError;
 use skep_object::ResolveError;
-use skep_vm::{LowerReason, maps::MapError};
+use skep_vm::{LowerReason, Reason, maps::MapError};
 
 use crate::{AttachError, LoadError, RunError, TargetError};
 
@@ -47,6 +47,7 @@ impl RunError {
     /// Who is at fault.
     pub fn blame(&self) -> Blame {
         match self {
+            Self::Fault(skep_vm::RunError { reason: Reason::Missing { .. }, .. }) => USE_KERNEL,
             Self::Fault(_) | Self::Input { .. } => Blame::Input,
             Self::Kernel { source, .. } if source.errno() == skep_kernel::ENOTSUPP => RUN_EMBEDDED,
             Self::Kernel { source, .. } => of_system_call(source),
@@ -82,9 +83,7 @@ fn of_embedded(e: &skep_vm::LoadError) -> Blame {
     match e {
         Load::Map { source: MapError::NotInEngine { .. }, .. } | Load::Extern { .. } => USE_KERNEL,
         Load::Lower(e) => match e.reason {
-            LowerReason::MissingHelper { .. }
-            | LowerReason::Kfunc { .. }
-            | LowerReason::Unsupported { .. } => USE_KERNEL,
+            LowerReason::Unsupported { .. } => USE_KERNEL,
             _ => Blame::Input,
         },
         _ => Blame::Input,

@@ -1,6 +1,6 @@
 //! A live object: its programs and maps.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use skep_abi::{AttachType, UpdateMode, helper::by_name};
 use skep_object::{
@@ -127,7 +127,18 @@ fn embedded(resolved: &Resolved, options: &Options) -> Result<Live, skep_vm::Loa
         let live = map::Live::Embedded(Arc::clone(live.map(&s.name)?));
         Some((index, Map { live, key_type: s.key_type, value_type: s.value_type }))
     });
-    Ok((programs.collect(), maps.collect(), Vec::new()))
+    let notices = live.programs().iter().filter_map(|p| missing(p)).collect();
+    Ok((programs.collect(), maps.collect(), notices))
+}
+
+/// What a program calls that the embedded engine does not have.
+fn missing(program: &skep_vm::Program) -> Option<String> {
+    let calls: BTreeSet<&str> = program.missing().map(|(_, what)| what).collect();
+    let list = calls.into_iter().collect::<Vec<_>>().join(", ");
+    let name = program.name();
+    (!list.is_empty()).then(|| {
+        format!("program {name}: not in the embedded engine, an error when reached: {list}")
+    })
 }
 
 fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::LoadError> {

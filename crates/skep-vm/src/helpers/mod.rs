@@ -19,7 +19,7 @@ use std::sync::{Arc, LazyLock};
 
 use skep_abi::helper::{Arg, Proto, proto};
 
-use crate::error::{Access, LowerReason, Reason};
+use crate::error::{Access, Reason};
 use crate::lower::{Callee, FUNC_BASE, Lowered};
 use crate::maps::Map;
 use crate::program::Program;
@@ -95,10 +95,13 @@ static HELPERS: LazyLock<Vec<Option<Helper>>> = LazyLock::new(|| {
 });
 
 /// The helper with this number.
-pub(crate) fn find(id: i32) -> Result<&'static Helper, LowerReason> {
-    let known = proto(id).ok_or(LowerReason::UnknownHelper { id })?;
-    let here = usize::try_from(id).ok().and_then(|i| HELPERS.get(i)?.as_ref());
-    here.ok_or(LowerReason::MissingHelper { id, name: known.name })
+pub(crate) fn find(id: i32) -> Option<&'static Helper> {
+    usize::try_from(id).ok().and_then(|i| HELPERS.get(i)?.as_ref())
+}
+
+/// The error of calling a helper that only the kernel has; `None` when no helper has this number.
+pub(crate) fn missing(id: i32) -> Option<Reason> {
+    proto(id).map(|p| Reason::Missing { what: format!("helper {} (number {id})", p.name) })
 }
 
 /// Numbers and names of the helpers that the engine has.
@@ -129,14 +132,14 @@ impl<P> Lowered<P> {
         let Ok(id) = i32::try_from(value) else { return Err(not) };
         match self.host_helpers.get(&id) {
             Some(&f) => Ok(Callee::Host(f)),
-            None => find(id).map(Callee::Engine).map_err(|_| not),
+            None => find(id).map(Callee::Engine).ok_or_else(|| missing(id).unwrap_or(not)),
         }
     }
 
-    /// The error of a poisoned instruction.
+    /// The error of an instruction that must not be reached.
     pub(crate) fn poisoned(&self, position: u64) -> Reason {
-        let text = usize::try_from(position).ok().and_then(|i| self.poison.get(i)).cloned();
-        Reason::Poisoned { text: text.unwrap_or_default() }
+        let reason = usize::try_from(position).ok().and_then(|i| self.poison.get(i)).cloned();
+        reason.unwrap_or(Reason::Internal { what: "position of a reason" })
     }
 }
 

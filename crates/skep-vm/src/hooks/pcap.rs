@@ -16,7 +16,7 @@ const ETHERNET: u32 = 1;
 
 /// Why a packet file cannot be read further.
 #[derive(Debug, thiserror::Error)]
-#[error("packet file, offset {offset:#x}: {problem}")]
+#[error("packet file, offset {offset:#x}")]
 pub struct PcapError {
     /// Byte offset of the structure at fault.
     pub offset: u64,
