@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use skep_abi::ProgType;
 use skep_isa::asm::assemble;
+use skep_isa::{Pc, Slot};
+use skep_object::spec::{ExternKind, ExternSpec, ObjectSpec, ProgramSpec, Reloc, RelocTarget};
 use skep_vm::context::{Context, Plain, SkBuff, Xdp};
-use skep_vm::{Program, RunOutput, Settings};
+use skep_vm::{LoadOptions, Object, Program, RunOutput, Settings};
 
 fn load(prog_type: ProgType, text: &str) -> Result<Arc<Program>, String> {
     let slots = assemble(text).expect("test programs assemble");
@@ -59,6 +61,50 @@ fn what_only_the_kernel_has_is_an_error_when_it_is_reached() {
     assert_eq!(error.to_string(), want);
     let by_register = xdp("r6 = 27\ncallx r6\nexit").unwrap_err();
     assert!(by_register.ends_with("(number 27) is not in the embedded engine"), "{by_register}");
+}
+
+#[test]
+fn kernel_functions_are_errors_when_they_are_reached() {
+    let text = "r6 = *(u32 *)(r1 + 16)\nif r6 == 0 goto +1\ncall 27\nr0 = 2\nexit";
+    let mut insns = assemble(text).expect("it assembles");
+    insns[2] = Slot { src: 2, imm: -1, ..insns[2] };
+    let program = ProgramSpec {
+        name: "t".into(),
+        section: "xdp".into(),
+        prog_type: Some(ProgType::XDP),
+        attach_type: None,
+        attach_to: None,
+        flags: 0,
+        autoload: true,
+        insns,
+        subprogs: Vec::new(),
+        relocs: vec![Reloc { at: Pc(2), target: RelocTarget::Kfunc(0) }],
+        core_relos: Vec::new(),
+        func_info: Vec::new(),
+        line_info: Vec::new(),
+        poisoned: Vec::new(),
+    };
+    let kfunc = ExternSpec {
+        name: "bpf_xdp_metadata_rx_hash".into(),
+        weak: false,
+        type_id: None,
+        kind: ExternKind::Kfunc,
+    };
+    let spec = ObjectSpec {
+        license: "GPL".into(),
+        version: None,
+        programs: vec![program],
+        maps: Vec::new(),
+        externs: vec![kfunc],
+        btf: None,
+    };
+    let object = Object::load_spec(&spec, &LoadOptions::default()).expect("it loads");
+    let program = object.program("t").expect("it is there");
+    let run = |queue| program.run(&mut Xdp::new(&[0; 60]).with_ingress(1, queue).into());
+    assert_eq!(run(0).map(|o| o.retval), Ok(2));
+    let error = run(1).expect_err("the call is reached").to_string();
+    let want = "kernel function bpf_xdp_metadata_rx_hash is not in the embedded engine";
+    assert!(error.ends_with(want), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The library on the embedded engine, as its users see it.
 
-use skep::{Attach, Engine, Loaded, MapError, Object, TestInput};
+use skep::{Attach, Blame, Engine, Loaded, MapError, Object, TestInput};
 
 fn object(name: &str) -> Object {
     let path = skep_testing::repository().join(format!("examples/{name}.bpf.o"));
@@ -90,7 +90,35 @@ fn programs_do_not_attach_and_short_frames_are_refused() {
     let loaded = load(object("classify"));
     let program = loaded.program("classify").expect("it is loaded");
     let e = program.attach(Attach::Section).expect_err("there are no hooks");
-    assert!(matches!(e.blame(), skep::Blame::System(_)), "{e}");
+    assert!(matches!(e.blame(), Blame::System(_)), "{e}");
     let e = program.test_run(TestInput::packet(&[0; 13])).expect_err("too short");
     assert!(e.to_string().contains("classify"), "{e}");
+}
+
+#[test]
+fn what_only_the_kernel_has_is_a_note_and_then_an_error() {
+    let mut spec = object("classify").into_spec();
+    let mut programs = spec.programs.iter_mut();
+    let program = programs.find(|p| p.name == "classify").expect("it has the program");
+    // Calls get_stackid for packets of queue 1.
+    let text = "r6 = *(u32 *)(r1 + 16)\nif r6 == 0 goto +1\ncall 27\nr0 = 2\nexit";
+    program.insns = skep::isa::asm::assemble(text).expect("it assembles");
+    program.relocs.clear();
+    program.core_relos.clear();
+    program.line_info.clear();
+    program.subprogs.truncate(1);
+    program.subprogs[0].len = 5;
+    let bytes = skep::spec::write::ObjectWriter::new(&spec).to_bytes().expect("it is an object");
+    let loaded = load(Object::parse("stackid", &bytes).expect("it opens"));
+    let note = "program classify: not in the embedded engine, an error when reached: \
+                helper get_stackid (number 27)";
+    assert_eq!(loaded.notices(), [note]);
+    let program = loaded.program("classify").expect("it is loaded");
+    let frame = [0; 60];
+    assert_eq!(program.run_on_frame(&frame).expect("the call is not reached").retval, 2);
+    let words = [0_u32, 60, 0, 1, 1, 0];
+    let ctx: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let e = program.test_run(TestInput { data: &frame, ctx: &ctx, repeat: 1 }).expect_err("it is");
+    assert!(e.to_string().ends_with("number 27) is not in the embedded engine"), "{e}");
+    assert!(matches!(e.blame(), Blame::System(_)), "the kernel may have it");
 }
