@@ -6,6 +6,7 @@
 
 mod btf;
 pub mod error;
+pub mod inspect;
 pub mod link;
 mod map;
 mod netlink;

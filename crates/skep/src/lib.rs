@@ -69,5 +69,6 @@ pub use program::{Program, RunError, TestInput, TestRun};
 pub use skep_abi as abi;
 pub use skep_btf as btf;
 pub use skep_isa as isa;
+pub use skep_kernel as kernel;
 pub use skep_object as spec;
 pub use target::TargetError;

@@ -109,7 +109,7 @@ impl Map {
     }
 
     /// Takes over a descriptor of a map.
-    fn adopt(fd: OwnedFd) -> Result<Self, SysError> {
+    pub(crate) fn adopt(fd: OwnedFd) -> Result<Self, SysError> {
         let (fd, info) = MapFd::adopt(fd)?;
         let def = MapDef {
             map_type: MapType(info.map_type),

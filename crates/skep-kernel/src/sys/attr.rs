@@ -159,6 +159,10 @@ blocks! {
         open_flags: u32,
         fd_by_id_token_fd: i32,
     }
+    /// A link to take off its hook.
+    LinkFd, 4 {
+        link_fd: u32,
+    }
     /// Where to store what the kernel knows of a descriptor.
     InfoByFd, 16 {
         bpf_fd: u32,
@@ -203,15 +207,23 @@ commands! {
     ObjPin(ObjPath) = 6, "BPF_OBJ_PIN";
     ObjGet(ObjPath) = 7, "BPF_OBJ_GET";
     ProgTestRun(TestRunAttr) = 10, "BPF_PROG_TEST_RUN";
+    ProgNextId(GetId) = 11, "BPF_PROG_GET_NEXT_ID";
+    MapNextId(GetId) = 12, "BPF_MAP_GET_NEXT_ID";
+    ProgFdById(GetId) = 13, "BPF_PROG_GET_FD_BY_ID";
     MapFdById(GetId) = 14, "BPF_MAP_GET_FD_BY_ID";
     ObjInfo(InfoByFd) = 15, "BPF_OBJ_GET_INFO_BY_FD";
     RawTracepointOpen(RawTracepointAttr) = 17, "BPF_RAW_TRACEPOINT_OPEN";
     BtfLoad(BtfLoadAttr) = 18, "BPF_BTF_LOAD";
+    BtfFdById(GetId) = 19, "BPF_BTF_GET_FD_BY_ID";
     MapLookupDelete(MapElem) = 21, "BPF_MAP_LOOKUP_AND_DELETE_ELEM";
     MapFreeze(MapElem) = 22, "BPF_MAP_FREEZE";
+    BtfNextId(GetId) = 23, "BPF_BTF_GET_NEXT_ID";
     MapLookupBatch(MapBatch) = 24, "BPF_MAP_LOOKUP_BATCH";
     MapLookupDeleteBatch(MapBatch) = 25, "BPF_MAP_LOOKUP_AND_DELETE_BATCH";
     MapUpdateBatch(MapBatch) = 26, "BPF_MAP_UPDATE_BATCH";
     MapDeleteBatch(MapBatch) = 27, "BPF_MAP_DELETE_BATCH";
     LinkCreate(LinkCreateAttr) = 28, "BPF_LINK_CREATE";
+    LinkFdById(GetId) = 30, "BPF_LINK_GET_FD_BY_ID";
+    LinkNextId(GetId) = 31, "BPF_LINK_GET_NEXT_ID";
+    LinkDetach(LinkFd) = 34, "BPF_LINK_DETACH";
 }

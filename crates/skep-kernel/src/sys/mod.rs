@@ -10,6 +10,7 @@ mod attr;
 mod btf;
 mod error;
 mod fs;
+mod ids;
 mod link;
 mod map;
 mod mem;
@@ -29,13 +30,16 @@ pub(crate) use btf::btf_load;
 pub use error::{ENOTSUPP, SysError};
 pub(crate) use fs::detached_mount;
 pub use fs::wait_readable;
+pub(crate) use ids::{
+    ObjectKind, RawLink, btf_bytes, link_detach, link_raw, next_id, open_id, prog_raw,
+};
 pub(crate) use link::{LinkTarget, link_create, raw_tracepoint_open};
 pub(crate) use map::{Batch, BatchEnd, MapCreate, MapFd};
 pub(crate) use mem::Mapping;
 pub(crate) use net::{
     interface_index, netlink_socket, packet_socket, receive, send, socket_attach, socket_detach,
 };
-pub(crate) use obj::{map_by_id, obj_get, obj_pin};
+pub(crate) use obj::{MapInfo, map_by_id, map_info, obj_get, obj_pin};
 pub(crate) use perf::{
     bpf_output_event, lost_samples, perf_enable, perf_set_bpf, tracepoint_event,
 };

@@ -73,7 +73,7 @@ pub(crate) struct MapInfo {
     pub(crate) max_entries: u32,
     pub(crate) map_flags: u32,
     name: [u8; 16],
-    ifindex: u32,
+    pub(crate) ifindex: u32,
     btf_vmlinux_value_type_id: u32,
     netns_dev: u64,
     netns_ino: u64,
@@ -114,13 +114,24 @@ pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo, SysError> {
 /// nothing (which is safe: every bit pattern is a valid `I`).
 pub(super) fn info<I: Info>(fd: BorrowedFd<'_>) -> Result<I, SysError> {
     let mut out = I::default();
+    // SAFETY: all addresses and counts inside are null by `Default`.
+    unsafe { info_into(fd, &mut out) }?;
+    Ok(out)
+}
+
+/// As [`info`], with room for variable parts: `out` holds their addresses and lengths.
+///
+/// # Safety
+///
+/// Every address in `out` must be valid for writing as many bytes as `out` says beside it, until
+/// this returns.
+pub(super) unsafe fn info_into<I: Info>(fd: BorrowedFd<'_>, out: &mut I) -> Result<(), SysError> {
     let mut attr = attr::ObjInfo(attr::InfoByFd {
         bpf_fd: raw(fd),
         info_len: len32(size_of::<I>()),
-        info: std::ptr::from_mut(&mut out).expose_provenance() as u64,
+        info: std::ptr::from_mut(out).expose_provenance() as u64,
     });
     // SAFETY: the kernel reads and writes at most `info_len` bytes at `out`, which is live and
-    // exclusively ours; all addresses inside are null by `Default`.
-    unsafe { bpf(&mut attr) }?;
-    Ok(out)
+    // exclusively ours; the caller vouches for the addresses inside.
+    unsafe { bpf(&mut attr) }.map(drop)
 }

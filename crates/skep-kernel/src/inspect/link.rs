@@ -1,0 +1,174 @@
+//! Links by id.
+
+use std::{fmt, os::fd::AsFd as _};
+
+use skep_abi::AttachType;
+
+use super::{Kind, open};
+use crate::sys::{self, SysError};
+
+/// What a link is made of, by the kernel's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LinkType(pub u32);
+
+/// Names by number.
+const NAMES: &[&str] = &[
+    "unspec",
+    "raw_tracepoint",
+    "tracing",
+    "cgroup",
+    "iter",
+    "netns",
+    "xdp",
+    "perf_event",
+    "kprobe_multi",
+    "struct_ops",
+    "netfilter",
+    "tcx",
+    "uprobe_multi",
+    "netkit",
+    "sockmap",
+];
+
+impl LinkType {
+    /// Its name; none for a number from the future.
+    pub fn name(self) -> Option<&'static str> {
+        NAMES.get(self.0 as usize).copied()
+    }
+}
+
+impl fmt::Display for LinkType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "type {}", self.0),
+        }
+    }
+}
+
+/// What the kernel tells of a link. Only what links of its type have is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkInfo {
+    /// Id, unique among links.
+    pub id: u32,
+    /// Kind, as the kernel's number.
+    pub link_type: u32,
+    /// The program that is attached.
+    pub prog_id: u32,
+    /// Where at its target.
+    pub attach_type: Option<AttachType>,
+    /// Tracepoint, function, file, or the target of an iterator.
+    pub target_name: Option<String>,
+    /// BTF object, or program, that a tracing program is attached to.
+    pub target_obj_id: Option<u32>,
+    /// The function there.
+    pub target_btf_id: Option<u32>,
+    /// The cgroup.
+    pub cgroup_id: Option<u64>,
+    /// Inode number of the network namespace.
+    pub netns_ino: Option<u32>,
+    /// The device.
+    pub ifindex: Option<u32>,
+    /// The map of a `struct_ops` or socket map link.
+    pub map_id: Option<u32>,
+    /// Number of functions of a multi-link.
+    pub func_count: Option<u32>,
+    /// Process that a user probe is limited to.
+    pub pid: Option<u32>,
+    /// Protocol family, hook and priority of a netfilter link.
+    pub netfilter: Option<(u32, u32, i32)>,
+    /// Kind of a perf event: `uprobe`, `kretprobe`, `tracepoint`…
+    pub event: Option<&'static str>,
+    /// Offset from the function or in the file.
+    pub offset: Option<u32>,
+    /// The number that the program reads with `bpf_get_attach_cookie`.
+    pub cookie: Option<u64>,
+}
+
+impl LinkInfo {
+    /// Kind.
+    pub const fn kind(&self) -> LinkType {
+        LinkType(self.link_type)
+    }
+}
+
+/// `enum bpf_perf_event_type`.
+const EVENTS: &[&str] =
+    &["unspec", "uprobe", "uretprobe", "kprobe", "kretprobe", "tracepoint", "event"];
+
+/// A link by its id; none when it is gone.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_ADMIN`.
+pub fn link(id: u32) -> Result<Option<LinkInfo>, SysError> {
+    let Some(fd) = open(Kind::Link, id)? else { return Ok(None) };
+    Ok(Some(of_raw(sys::link_raw(fd.as_fd())?)))
+}
+
+/// Takes a link off its hook, whoever holds it; false when it is gone.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` for kinds that end only with their last holder; `EPERM` without rights.
+#[doc(alias = "BPF_LINK_DETACH")]
+pub fn detach(id: u32) -> Result<bool, SysError> {
+    let Some(fd) = open(Kind::Link, id)? else { return Ok(false) };
+    sys::link_detach(fd.as_fd()).map(|()| true)
+}
+
+fn of_raw(raw: sys::RawLink) -> LinkInfo {
+    let mut info = LinkInfo {
+        id: raw.id,
+        link_type: raw.link_type,
+        prog_id: raw.prog_id,
+        target_name: (!raw.text.is_empty()).then_some(raw.text),
+        ..Default::default()
+    };
+    let word = |n: usize| raw.words.get(n).copied().unwrap_or(0);
+    let long = |n: usize| {
+        let (a, b) = (word(n).to_ne_bytes(), word(n + 1).to_ne_bytes());
+        let [a0, a1, a2, a3] = a;
+        let [b0, b1, b2, b3] = b;
+        u64::from_ne_bytes([a0, a1, a2, a3, b0, b1, b2, b3])
+    };
+    let attach = |n: usize| Some(AttachType(word(n)));
+    let cookie = |n: usize| Some(long(n)).filter(|&c| c != 0);
+    match info.kind().name().unwrap_or("") {
+        "raw_tracepoint" => info.cookie = cookie(4),
+        "tracing" => {
+            info.attach_type = attach(0);
+            (info.target_obj_id, info.target_btf_id) = (Some(word(1)), Some(word(2)));
+            info.cookie = cookie(4);
+        }
+        "cgroup" => (info.cgroup_id, info.attach_type) = (Some(long(0)), attach(2)),
+        "iter" => {
+            let target = info.target_name.as_deref().unwrap_or("");
+            match target {
+                "bpf_map_elem" | "bpf_sk_storage_map" => info.map_id = Some(word(3)),
+                "cgroup" => info.cgroup_id = Some(long(4)),
+                _ => {}
+            }
+        }
+        "netns" => (info.netns_ino, info.attach_type) = (Some(word(0)), attach(1)),
+        "xdp" => info.ifindex = Some(word(0)),
+        "perf_event" => {
+            let kind = EVENTS.get(word(0) as usize).copied();
+            info.event = kind.filter(|&k| k != "unspec");
+            let probe = (1..=4).contains(&word(0));
+            info.offset = probe.then(|| word(5));
+        }
+        "kprobe_multi" => info.func_count = Some(word(2)),
+        "struct_ops" => info.map_id = Some(word(0)),
+        "netfilter" => info.netfilter = Some((word(0), word(1), word(2).cast_signed())),
+        "tcx" | "netkit" => (info.ifindex, info.attach_type) = (Some(word(0)), attach(1)),
+        "uprobe_multi" => {
+            info.func_count = Some(word(9));
+            info.pid = Some(word(11)).filter(|&p| p != 0);
+        }
+        "sockmap" => (info.map_id, info.attach_type) = (Some(word(0)), attach(1)),
+        _ => {}
+    }
+    info
+}

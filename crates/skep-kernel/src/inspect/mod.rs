@@ -1,0 +1,156 @@
+//! What is loaded on this machine: programs, maps, links and BTF objects by their ids, whoever
+//! loaded them.
+//!
+//! Objects come and go while they are being listed: what is gone when it is asked for is left out,
+//! and is no error.
+
+mod btf;
+mod link;
+mod map;
+mod owners;
+mod pins;
+mod program;
+
+use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+pub use btf::{BtfInfo, btf, types};
+pub use link::{LinkInfo, LinkType, detach, link};
+pub use map::{MapInfo, map, open_map};
+pub use owners::{Owner, owners};
+pub use pins::pins;
+pub use program::{Code, LineInfo, ProgramInfo, code, program};
+
+use crate::sys::{self, ObjectKind, SysError};
+
+/// What has ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Programs.
+    Program,
+    /// Maps.
+    Map,
+    /// Links.
+    Link,
+    /// Type information.
+    Btf,
+}
+
+impl Kind {
+    const fn raw(self) -> ObjectKind {
+        match self {
+            Self::Program => ObjectKind::Program,
+            Self::Map => ObjectKind::Map,
+            Self::Link => ObjectKind::Link,
+            Self::Btf => ObjectKind::Btf,
+        }
+    }
+
+    /// What `/proc/PID/fd` calls a descriptor of this kind, and the key of its id in `fdinfo`.
+    const fn in_proc(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Program => ("bpf-prog", "prog_id"),
+            Self::Map => ("bpf-map", "map_id"),
+            Self::Link => ("bpf_link", "link_id"),
+            Self::Btf => ("btf", "btf_id"),
+        }
+    }
+
+    const ALL: [Self; 4] = [Self::Program, Self::Map, Self::Link, Self::Btf];
+
+    /// By what a descriptor's link in `/proc` says.
+    fn of_link(link: &Path) -> Option<Self> {
+        let name = link.to_str()?.strip_prefix("anon_inode:")?;
+        // Old kernels put brackets around some names.
+        let name = name.trim_matches(|c| c == '[' || c == ']');
+        let fits = |k: &Self| k.in_proc().0 == name || k.in_proc().0 == name.replace('_', "-");
+        Self::ALL.into_iter().find(fits)
+    }
+}
+
+/// The ids of all objects of a kind, ascending.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` on kernels without ids for this kind.
+#[doc(alias = "BPF_PROG_GET_NEXT_ID")]
+pub fn ids(kind: Kind) -> Result<Vec<u32>, SysError> {
+    let (mut found, mut last) = (Vec::new(), 0);
+    while let Some(id) = sys::next_id(kind.raw(), last)? {
+        // Ids only ascend; this ends the walk whatever the kernel says.
+        if id <= last {
+            break;
+        }
+        found.push(id);
+        last = id;
+    }
+    Ok(found)
+}
+
+/// Opens an object by its id; none when it is gone.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_ADMIN`.
+#[doc(alias = "BPF_PROG_GET_FD_BY_ID")]
+pub fn open(kind: Kind, id: u32) -> Result<Option<OwnedFd>, SysError> {
+    match sys::open_id(kind.raw(), id) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(e) if e.errno() == libc::ENOENT => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Pins an object at a path of a bpf file system.
+///
+/// # Errors
+///
+/// `EEXIST`, `EPERM` (not bpffs), `ENOENT` (no such directory).
+#[doc(alias = "BPF_OBJ_PIN")]
+pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SysError> {
+    sys::obj_pin(fd, path)
+}
+
+/// What is pinned at a path: its kind and id.
+///
+/// # Errors
+///
+/// `ENOENT` when there is nothing; `EINVAL` when it is none of the four kinds.
+pub fn pinned(path: &Path) -> Result<(Kind, u32), SysError> {
+    let fd = sys::obj_get(path)?;
+    let unknown = || {
+        SysError::errno_of("BPF_OBJ_GET", libc::EINVAL, "what is pinned there has no known kind")
+    };
+    identify(fd.as_fd()).ok_or_else(unknown)
+}
+
+/// Kind and id of a descriptor of this process.
+fn identify(fd: BorrowedFd<'_>) -> Option<(Kind, u32)> {
+    use std::os::fd::AsRawFd as _;
+    let number = fd.as_raw_fd();
+    let kind = Kind::of_link(&std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?)?;
+    Some((kind, own_field(fd, kind.in_proc().1)?.parse().ok()?))
+}
+
+/// A field of `fdinfo` of a descriptor of this process.
+fn own_field(fd: BorrowedFd<'_>, key: &str) -> Option<String> {
+    use std::os::fd::AsRawFd as _;
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    field(&text, key).map(str::to_owned)
+}
+
+/// The value of `key:` in the text of `fdinfo`.
+fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
+    Some(line.trim())
+}
+
+/// 0 is the kernel's "none".
+const fn some(id: u32) -> Option<u32> {
+    if id == 0 { None } else { Some(id) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! On objects that the tests themselves make.
+
+use std::os::fd::AsFd as _;
+
+use skep_abi::{MapDef, MapFlags, MapType, ProgType, UpdateMode};
+use skep_isa::Slot;
+use skep_testing::require_kernel;
+
+use super::*;
+use crate::{Map, Program, ProgramLoad, probe};
+
+const RETURN_0: [Slot; 2] = [
+    Slot { code: 0xb7, dst: 0, src: 0, off: 0, imm: 0 },
+    Slot { code: 0x95, dst: 0, src: 0, off: 0, imm: 0 },
+];
+
+fn hash(name: &str) -> Map {
+    let def = MapDef {
+        map_type: MapType::HASH,
+        key_size: 4,
+        value_size: 8,
+        max_entries: 3,
+        flags: MapFlags(0),
+        extra: 0,
+        numa_node: 0,
+    };
+    Map::create(name, def, None, None).unwrap()
+}
+
+#[test]
+fn a_program_is_listed_while_it_is_loaded() {
+    require_kernel!(probe::can_load().into_result());
+    let load = ProgramLoad::new("listed", ProgType::SOCKET_FILTER, &RETURN_0);
+    let loaded = Program::load(&load).unwrap();
+    let id = loaded.info().unwrap().id;
+    assert!(ids(Kind::Program).unwrap().contains(&id));
+    let info = program(id).unwrap().unwrap();
+    assert_eq!((info.id, info.name.as_str()), (id, "listed"));
+    assert_eq!(info.prog_type, ProgType::SOCKET_FILTER);
+    assert_eq!(info.xlated_bytes, 16);
+    assert!(info.loaded_ns > 0 && info.memory_bytes.is_some());
+    let code = code(id).unwrap().unwrap();
+    assert_eq!(code.xlated, RETURN_0);
+    assert_eq!(code.jited.len(), info.jited_bytes as usize);
+    let own = owners();
+    let me = std::process::id();
+    assert!(own[&(Kind::Program, id)].iter().any(|o| o.pid == me), "{own:?}");
+    drop(loaded);
+    assert_eq!(program(id).unwrap(), None);
+    assert!(!ids(Kind::Program).unwrap().contains(&id));
+}
+
+#[test]
+fn a_map_is_the_same_map_by_its_id() {
+    require_kernel!(probe::can_load().into_result());
+    let made = hash("by_id");
+    let id = made.id().unwrap();
+    let info = map(id).unwrap().unwrap();
+    assert_eq!((info.name.as_str(), info.key_size, info.value_size), ("by_id", 4, 8));
+    assert!(!info.frozen && info.memory_bytes.is_some());
+    made.update(&[1; 4], &[2; 8], UpdateMode::Any).unwrap();
+    let same = open_map(id).unwrap().unwrap();
+    assert_eq!(same.lookup_vec(&[1; 4]).unwrap(), Some(vec![2; 8]));
+    made.freeze().unwrap();
+    assert!(map(id).unwrap().unwrap().frozen);
+    assert_eq!(identify(made.as_fd()), Some((Kind::Map, id)));
+    drop((made, same));
+    assert_eq!(map(id).unwrap(), None);
+}
+
+#[test]
+fn a_link_tells_its_tracepoint() {
+    require_kernel!(probe::prog_type(ProgType::RAW_TRACEPOINT).into_result());
+    let load = ProgramLoad::new("raw", ProgType::RAW_TRACEPOINT, &RETURN_0);
+    let loaded = Program::load(&load).unwrap();
+    let before = ids(Kind::Link).unwrap();
+    let held = crate::link::attach_raw_tracepoint(&loaded, "sys_enter").unwrap();
+    let prog = loaded.info().unwrap().id;
+    let all = ids(Kind::Link).unwrap();
+    let new = all.into_iter().filter(|id| !before.contains(id));
+    let ours: Vec<LinkInfo> =
+        new.filter_map(|id| link(id).unwrap()).filter(|l| l.prog_id == prog).collect();
+    let [one] = ours.as_slice() else { panic!("one link: {ours:?}") };
+    assert_eq!(one.kind().name(), Some("raw_tracepoint"));
+    assert_eq!(one.target_name.as_deref(), Some("sys_enter"));
+    drop(held);
+    assert_eq!(link(one.id).unwrap(), None);
+}
+
+#[test]
+fn the_kernels_own_types_are_a_btf_object() {
+    require_kernel!(probe::can_load().into_result());
+    let found = ids(Kind::Btf).unwrap().into_iter().filter_map(|id| btf(id).unwrap());
+    let Some(vmlinux) = found.filter(|b| b.kernel).find(|b| b.name == "vmlinux") else {
+        require_kernel!(Err::<(), _>("this kernel has no BTF".to_owned()));
+        return;
+    };
+    let types = types(vmlinux.id).unwrap().unwrap();
+    assert!(types.find(skep_btf::KindTag::Struct, "task_struct").next().is_some());
+}
+
+#[test]
+fn ids_that_nobody_has_are_none() {
+    require_kernel!(probe::can_load().into_result());
+    for kind in Kind::ALL {
+        assert!(open(kind, u32::MAX - 1).unwrap().is_none(), "{kind:?}");
+    }
+}
+
+#[test]
+fn names_in_proc_tell_the_kind() {
+    let cases = [
+        ("anon_inode:bpf-map", Some(Kind::Map)),
+        ("anon_inode:bpf-prog", Some(Kind::Program)),
+        ("anon_inode:bpf_link", Some(Kind::Link)),
+        ("anon_inode:btf", Some(Kind::Btf)),
+        ("anon_inode:[eventpoll]", None),
+        ("/dev/null", None),
+    ];
+    for (link, want) in cases {
+        assert_eq!(Kind::of_link(Path::new(link)), want, "{link}");
+    }
+}
