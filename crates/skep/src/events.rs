@@ -41,6 +41,32 @@ enum Live {
 impl Map {
     /// Starts to read what programs write to this ring buffer or perf event array.
     ///
+    /// Records have a type only by agreement; its BTF decodes them:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use skep::{
+    ///     Engine, Object,
+    ///     btf::{KindTag, value},
+    /// };
+    ///
+    /// # const BYTES: &[u8] = include_bytes!("../../../tests/data/objects/events.bpf.o");
+    /// let loaded = Object::parse("events.bpf.o", BYTES)?.load(&Engine::embedded())?;
+    /// let mut events = loaded.map("ring")?.events()?;
+    /// loaded.program("tell")?.run_on_frame(&[0; 60])?;
+    ///
+    /// let btf = loaded.spec().btf.as_ref().expect("it was built with -g");
+    /// let event = btf.find(KindTag::Struct, "event").next().expect("the program has this type");
+    /// for record in events.poll(Duration::from_secs(1)) {
+    ///     let fields = value::decode(btf, event, &record.data)?;
+    ///     # assert!(format!("{fields:?}").contains("length"));
+    ///     println!("{fields:?}");
+    /// }
+    /// # assert_eq!(events.lost(), Some(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`MapError`] for other maps, and when the buffers cannot be made.

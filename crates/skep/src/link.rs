@@ -75,6 +75,17 @@ impl Link {
 impl Program {
     /// Attaches the program.
     ///
+    /// ```no_run
+    /// use skep::{Attach, Engine, Object, XdpMode, ifindex};
+    ///
+    /// let loaded = Object::open("examples/classify.bpf.o")?.load(&Engine::kernel()?)?;
+    /// let at = Attach::Xdp { ifindex: ifindex("veth0")?, mode: XdpMode::Auto };
+    /// let link = loaded.program("classify")?.attach(at)?;
+    /// // … the program sees every packet, until:
+    /// link.detach()?; // as dropping it would, with the error if there is one
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`AttachError`] when the engine has no such hook, or the kernel refuses.

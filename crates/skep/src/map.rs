@@ -181,7 +181,26 @@ impl Map {
         }
     }
 
-    /// All entries, sorted by the bytes of their keys. An entry that goes away meanwhile is left
+    /// All entries, sorted by the bytes of their keys. Their types, where the object says them,
+    /// decode both sides.
+    ///
+    /// ```
+    /// use skep::{Engine, Object, btf::value};
+    ///
+    /// # const BYTES: &[u8] = include_bytes!("../../../examples/classify.bpf.o");
+    /// let loaded = Object::parse("classify.bpf.o", BYTES)?.load(&Engine::embedded())?;
+    /// loaded.program("classify")?.run_on_frame(&[0; 60])?;
+    /// let map = loaded.map("protocols")?;
+    /// let btf = loaded.spec().btf.as_ref().expect("it was built with -g");
+    /// let (key, value) = (map.key_type().expect("typed"), map.value_type().expect("typed"));
+    /// for (k, v) in map.entries()? {
+    ///     println!("{:?} {:?}", value::decode(btf, key, &k)?, value::decode(btf, value, &v)?);
+    /// }
+    /// # assert_eq!(map.entries()?.len(), 17);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// An entry that goes away meanwhile is left
     /// out.
     ///
     /// # Errors

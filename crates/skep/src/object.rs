@@ -221,6 +221,20 @@ impl Object {
 
     /// Where the lines of `bpf_printk` go on the embedded engine; without, nowhere. The kernel has
     /// its own place for them, `/sys/kernel/tracing/trace_pipe`.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// # const BYTES: &[u8] = include_bytes!("../../../tests/data/objects/events.bpf.o");
+    /// let lines = Arc::new(Mutex::new(Vec::new()));
+    /// let sink = Arc::clone(&lines);
+    /// let mut object = skep::Object::parse("events.bpf.o", BYTES)?;
+    /// object.print_to(Arc::new(move |line| sink.lock().expect("no panic").push(line.to_owned())));
+    /// let loaded = object.load(&skep::Engine::embedded())?;
+    /// loaded.program("tell")?.run_on_frame(&[0; 60])?;
+    /// assert_eq!(lines.lock().expect("no panic")[0].trim_end(), "60 bytes of 0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn print_to(&mut self, sink: PrintSink) -> &mut Self {
         self.options.print = Some(sink);
         self

@@ -1,4 +1,33 @@
 //! Packets: captures to read and write, copies from an interface, programs run on frames.
+//!
+//! A capture through a program, and what it lets pass into another:
+//!
+//! ```
+//! use skep::{Engine, Object, packets::*, verdict};
+//!
+//! # const BYTES: &[u8] = include_bytes!("../../../examples/rewrite.bpf.o");
+//! # const CAPTURE: &[u8] = include_bytes!("../../../examples/traffic.pcap");
+//! let loaded = Object::parse("rewrite.bpf.o", BYTES)?.load(&Engine::embedded())?;
+//! let program = loaded.program("rewrite")?;
+//! let mut passed = PcapWriter::new(Vec::new())?; // or a file
+//! let mut capture = PcapReader::new(CAPTURE)?; // or a file; pcap or pcapng
+//! while let Some(packet) = capture.next_packet()? {
+//!     let run = program.run_on_frame(packet.data)?;
+//!     if verdict::passes(program.prog_type(), run.retval) {
+//!         let original_len = u32::try_from(run.data.len())?;
+//!         let time_ns = packet.time_ns;
+//!         passed.write(&CapturedPacket { data: &run.data, original_len, time_ns })?;
+//!     }
+//! }
+//! let file = passed.finish()?;
+//! # let mut again = PcapReader::new(file.as_slice())?;
+//! # let mut count = 0;
+//! # while again.next_packet()?.is_some() {
+//! #     count += 1;
+//! # }
+//! # assert_eq!(count, 730);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use skep_abi::ProgType;
 pub use skep_vm::hooks::{
