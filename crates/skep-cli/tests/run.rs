@@ -195,3 +195,13 @@ fn what_was_counted_until_the_capture_broke_is_shown() {
     assert!(ran.err.contains("error: ") && ran.err.contains("cut.pcap"), "{}", ran.err);
     assert!(ran.out.starts_with("verdicts of rewrite: 639 packets, "), "{}", ran.out);
 }
+
+#[test]
+fn an_empty_capture_has_verdicts_of_no_packets() {
+    let path = skep_testing::repository().join(TRAFFIC);
+    let whole = std::fs::read(path).expect("the trace is there");
+    let empty = Scratch::with("empty.pcap", whole.get(..24).expect("the header is 24 bytes"));
+    let ran = run(&["run", "examples/rewrite.bpf.o", "--pcap", empty.path()]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.starts_with("verdicts of rewrite: 0 packets, 0 bytes\n"), "{}", ran.out);
+}

@@ -44,6 +44,7 @@ pub struct Disasm {
 
 /// One instruction of the output.
 #[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "instruction")]
 struct Row {
     program: String,
     /// Name of the function that starts here.

@@ -49,6 +49,7 @@ pub struct TestRun {
 
 /// What a run gave.
 #[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "test_run")]
 struct Outcome {
     program: String,
     engine: &'static str,

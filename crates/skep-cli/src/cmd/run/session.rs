@@ -224,10 +224,10 @@ impl Session {
         if let Some(object) = self.label.clone().filter(|_| !shared.args.json) {
             out.section(&Line::Heading { object })?;
         }
-        for (_, verdicts) in self.packet.drain(..) {
-            if verdicts.packets + verdicts.skipped > 0 {
-                out.section(&Line::Verdicts(verdicts))?;
-            }
+        // What the kernel attached decides out of our sight.
+        let fed = shared.args.pcap.is_some() || !self.loaded.engine().features().hooks;
+        for (_, verdicts) in self.packet.drain(..).filter(|_| fed) {
+            out.section(&Line::Verdicts(verdicts))?;
         }
         for reader in &self.readers {
             // In text only a loss is news; JSON says 0 too.
