@@ -134,15 +134,19 @@ impl Program {
             attach_fd: new.attach_fd,
             fd_array: &fd_array,
         };
-        let (fd, log) = match with_retries(&load, new.log_level) {
-            Ok(loaded) => loaded,
-            Err(first) => {
-                // Again for the log; should it load now, it loads.
-                match load_with_log(&load, new.log_level.max(1)) {
-                    (Ok(fd), log) => (fd, log),
-                    (Err(_), log) => return Err(rejection(new, first, log)),
-                }
-            }
+        let (mut result, mut log) = match new.log_level {
+            0 => (prog_load(&load, 0, &mut []).0, VerifierLog::default()),
+            level => load_with_log(&load, level, LOG_BYTES),
+        };
+        if result.is_err() && new.log_level == 0 {
+            let (again, why) = load_with_log(&load, 1, LOG_BYTES);
+            log = why;
+            // Should it load now, it loads; else what the kernel said first counts.
+            result = again.or(result);
+        }
+        let fd = match result {
+            Ok(fd) => fd,
+            Err(source) => return Err(rejection(new, source, log)),
         };
         Ok(Self {
             fd,
@@ -259,45 +263,45 @@ fn line_info_bytes(info: &LineInfo) -> Vec<u8> {
     words.iter().flat_map(|n| n.to_ne_bytes()).collect()
 }
 
-fn with_retries(
+/// Loads; again when a signal arrived while the program was verified.
+fn prog_load(
     load: &sys::ProgLoad<'_>,
-    log_level: u32,
-) -> Result<(OwnedFd, VerifierLog), SysError> {
+    level: u32,
+    log: &mut [u8],
+) -> (Result<OwnedFd, SysError>, Option<usize>) {
     for _ in 0..RETRIES {
-        let (result, log) = match log_level {
-            0 => (sys::prog_load(load, 0, &mut []).0, VerifierLog::default()),
-            level => load_with_log(load, level),
-        };
-        match result {
-            Err(e) if e.errno() == libc::EAGAIN => {}
-            other => return other.map(|fd| (fd, log)),
+        match sys::prog_load(load, level, log) {
+            (Err(e), _) if e.errno() == libc::EAGAIN => {}
+            other => return other,
         }
     }
-    sys::prog_load(load, 0, &mut []).0.map(|fd| (fd, VerifierLog::default()))
+    sys::prog_load(load, level, log)
 }
 
 /// Loads with a buffer that grows until the log fits.
-fn load_with_log(load: &sys::ProgLoad<'_>, level: u32) -> (Result<OwnedFd, SysError>, VerifierLog) {
+fn load_with_log(
+    load: &sys::ProgLoad<'_>,
+    level: u32,
+    sizes: &[usize],
+) -> (Result<OwnedFd, SysError>, VerifierLog) {
     let mut best = VerifierLog::default();
-    let mut last = None;
-    for &size in LOG_BYTES {
+    for &size in sizes {
         let mut buffer = vec![0; size];
-        let (result, whole) = sys::prog_load(load, level, &mut buffer);
-        let full = matches!(&result, Err(e) if e.errno() == libc::ENOSPC)
+        let (result, whole) = prog_load(load, level, &mut buffer);
+        let truncated = matches!(&result, Err(e) if e.errno() == libc::ENOSPC)
             || whole.is_some_and(|bytes| bytes > size);
         // An old kernel says EINVAL to a buffer beyond its limit, and writes nothing.
         let text = until_nul(&buffer);
-        if text.is_empty() && last.is_some() {
+        if text.is_empty() && best.truncated {
             break;
         }
-        best = VerifierLog { text, truncated: full };
-        let done = !full;
-        last = Some(result);
-        if done {
-            break;
+        best = VerifierLog { text, truncated };
+        if !truncated {
+            return (result, best);
         }
     }
-    (last.expect("at least one size was tried"), best)
+    // A log that does not fit is an error of its own, also for a good program: load without.
+    (prog_load(load, 0, &mut []).0, best)
 }
 
 /// Sorts a failed load into "the program is wrong" and "this kernel does not take it".

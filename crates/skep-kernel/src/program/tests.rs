@@ -122,3 +122,22 @@ fn an_unknown_type_is_refused_without_a_log() {
     let error = Program::load(&ProgramLoad::new("t", ProgType(999), &insns)).unwrap_err();
     assert!(matches!(error, LoadError::Refused { hint: Some(_), .. }), "{error:?}");
 }
+
+#[test]
+fn a_log_that_does_not_fit_does_not_refuse_the_program() {
+    require_kernel!(probe::can_load().into_result());
+    let mut insns = Vec::new();
+    for _ in 0..100 {
+        insns.extend(slot(0xb7, 0, 0, 0, 0).to_le_bytes());
+    }
+    insns.extend(slot(0x95, 0, 0, 0, 0).to_le_bytes());
+    let good = sys::ProgLoad { prog_type: 1, insns: &insns, license: c"GPL", ..Default::default() };
+    let (loaded, log) = load_with_log(&good, 2, &[128]);
+    assert!(log.truncated && !log.text.is_empty(), "{log:?}");
+    loaded.unwrap();
+
+    let bad = sys::ProgLoad { insns: &insns[..800], ..good };
+    let (refused, log) = load_with_log(&bad, 2, &[128]);
+    assert!(log.truncated && !log.text.is_empty(), "{log:?}");
+    assert_eq!(refused.unwrap_err().errno(), libc::EINVAL);
+}

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// What `BPF_PROG_LOAD` takes. Byte slices are arrays of the kernel's records.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ProgLoad<'a> {
     pub(crate) name: &'a str,
     pub(crate) prog_type: u32,
