@@ -142,7 +142,10 @@ impl PerfConsumer {
             return Err(fail(SysError::errno_of("perf_event_open", libc::EINVAL, hint)));
         }
         let page = sys::page_bytes() as usize;
-        let size = bytes_per_cpu.max(page).checked_next_power_of_two().unwrap_or(bytes_per_cpu);
+        let size = bytes_per_cpu.max(page).checked_next_power_of_two();
+        let size = size.filter(|size| size.checked_add(page).is_some()).ok_or_else(|| {
+            fail(SysError::errno_of("mmap", libc::ENOMEM, "more than there are addresses"))
+        })?;
         let possible =
             sys::cpu_numbers().map_err(|e| fail(SysError::new("counting possible CPUs", e)))?;
         let mut buffers = Vec::new();
@@ -154,11 +157,13 @@ impl PerfConsumer {
                 Err(e) => return Err(fail(e)),
             }
         }
-        for buffer in &buffers {
+        // From here on dropping takes the events out of the map again, also after an error.
+        let this = Self { map: Arc::clone(&map), buffers, data: Vec::new(), turn: 0 };
+        for buffer in &this.buffers {
             map.set_fd(&buffer.cpu.to_ne_bytes(), buffer.event.as_fd())?;
             sys::perf_enable(buffer.event.as_fd()).map_err(fail)?;
         }
-        Ok(Self { map, buffers, data: Vec::new(), turn: 0 })
+        Ok(this)
     }
 
     /// The map.

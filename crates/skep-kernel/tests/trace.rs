@@ -223,6 +223,9 @@ fn a_perf_buffer_gives_samples_and_counts_losses() {
     let program = Program::load(&program).unwrap();
     let enoent = (-libc::ENOENT).cast_unsigned();
     assert_eq!(run(&program, &[0; 16]), enoent, "nobody reads yet");
+    for too_much in [usize::MAX, usize::MAX / 2 + 1, 1 << 46] {
+        assert!(PerfConsumer::new(Arc::clone(&events), too_much).is_err(), "{too_much:#x}");
+    }
     let mut consumer = PerfConsumer::new(Arc::clone(&events), 4096).unwrap();
     assert_eq!(consumer.poll(Duration::from_millis(20)), None);
     for n in 0..300_u64 {
