@@ -75,7 +75,7 @@ impl RingConsumer {
             if at >= end {
                 return None;
             }
-            let offset = self.page + usize::try_from(at % self.size).ok()?;
+            let offset = self.record_at(at)?;
             let header = self.producer.load_u32(offset);
             if header & BUSY != 0 {
                 return None;
@@ -111,8 +111,15 @@ impl RingConsumer {
     /// Is there something at our position that is not busy?
     fn has_next(&self) -> bool {
         let at = self.consumer.load_u64(0);
-        let offset = usize::try_from(at % self.size).map_or(0, |offset| self.page + offset);
-        at < self.producer.load_u64(0) && self.producer.load_u32(offset) & BUSY == 0
+        let committed = |offset| self.producer.load_u32(offset) & BUSY == 0;
+        at < self.producer.load_u64(0) && self.record_at(at).is_some_and(committed)
+    }
+
+    /// Where in the mapping the record of a position starts; `None` where none can: every process
+    /// that has the map may write the position.
+    fn record_at(&self, position: u64) -> Option<usize> {
+        let place = usize::try_from(position % self.size).ok()?;
+        place.is_multiple_of(8).then_some(self.page + place)
     }
 
     /// Records taken since this consumer was made.
@@ -130,5 +137,41 @@ impl AsFd for RingConsumer {
     /// Readable when there are records: for `poll`, `epoll`.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.map.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_abi::{MapDef, MapFlags};
+    use skep_testing::require_kernel;
+
+    use super::*;
+    use crate::probe;
+
+    #[test]
+    fn a_position_that_others_spoiled_is_no_record() {
+        require_kernel!(probe::can_load().into_result());
+        let def = MapDef {
+            map_type: MapType::RINGBUF,
+            key_size: 0,
+            value_size: 0,
+            max_entries: 4096,
+            flags: MapFlags(0),
+            extra: 0,
+            numa_node: 0,
+        };
+        let map = Arc::new(Map::create("ring", def, None, None).unwrap());
+        let mut consumer = RingConsumer::new(map).unwrap();
+        // None of these is before the end of what was produced: nothing.
+        for position in [8, u64::MAX, u64::MAX - 7] {
+            consumer.consumer.store_u64(0, position);
+            assert_eq!(consumer.poll(Duration::ZERO), None);
+        }
+        for place in [0, 8, 4088] {
+            assert_eq!(consumer.record_at(4096 + place), Some(consumer.page + place as usize));
+        }
+        for place in [1, 4, 4095] {
+            assert_eq!(consumer.record_at(place), None);
+        }
     }
 }

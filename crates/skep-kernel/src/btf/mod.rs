@@ -103,7 +103,9 @@ fn load_bytes(bytes: &[u8]) -> Result<OwnedFd, LoadError> {
         Ok(fd) => Ok(fd),
         Err(_) => {
             let summary = log.text.lines().rev().find(|line| !line.trim().is_empty());
-            let summary = summary.map_or_else(|| source.to_string(), |line| line.trim().to_owned());
+            // Without a log the call itself is all there is to say, with its cause.
+            let silent = || format!("{source}: {}", source.source);
+            let summary = summary.map_or_else(silent, |line| line.trim().to_owned());
             Err(LoadError::Btf { errno: source.errno(), summary, log })
         }
     }

@@ -133,3 +133,13 @@ fn nonsense_is_refused_with_the_kernels_words() {
     assert_eq!(*errno, libc::EINVAL);
     assert!(summary.contains("INT"), "{summary}");
 }
+
+#[test]
+fn what_the_kernel_refuses_without_words_has_its_cause() {
+    require_kernel!(probe::can_load().into_result());
+    // More than the kernel takes (16 MiB): it does not even look.
+    let error = load_bytes(&vec![0; (16 << 20) + 1]).unwrap_err();
+    let LoadError::Btf { errno, summary, log } = &error else { panic!("{error:?}") };
+    assert_eq!((*errno, log.text.as_str()), (libc::E2BIG, ""));
+    assert!(summary.contains("(os error 7)"), "{summary}");
+}
