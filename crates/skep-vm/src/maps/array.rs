@@ -78,6 +78,17 @@ impl Array {
         Ok(())
     }
 
+    /// Changes a part of the value, which has only one CPU's.
+    pub(super) fn patch(&self, index: u32, offset: usize, bytes: &[u8]) -> Result<(), MapError> {
+        let (entry, expected) = (self.index(index)?, self.value_size);
+        let end = offset.saturating_add(bytes.len());
+        if end > expected {
+            return Err(MapError::ValueSize { found: end, expected });
+        }
+        self.storage.patch(entry + offset, bytes);
+        Ok(())
+    }
+
     /// A program's update: its own CPU's value only.
     pub(super) fn prog_update(
         &self,

@@ -184,6 +184,24 @@ impl Storage {
         }
     }
 
+    /// Copies in bytes from any offset on. Their neighbours in the first and the last word stay as
+    /// others change them meanwhile, and what lies in one word changes at once.
+    pub(crate) fn patch(&self, off: usize, src: &[u8]) {
+        let (mut off, mut rest) = (off, src);
+        while !rest.is_empty() {
+            let into = off % 8;
+            let (now, later) = rest.split_at(rest.len().min(8 - into));
+            let (mut mask, mut bytes) = ([0; 8], [0; 8]);
+            mask.iter_mut().skip(into).zip(now).for_each(|(mask, _)| *mask = 0xff);
+            bytes.iter_mut().skip(into).zip(now).for_each(|(to, from)| *to = *from);
+            let (mask, bytes) = (u64::from_ne_bytes(mask), u64::from_ne_bytes(bytes));
+            let word = self.u64(off - into);
+            word.fetch_update(Relaxed, Relaxed, |old| Some(old & !mask | bytes))
+                .expect("the new value is always some");
+            (off, rest) = (off + now.len(), later);
+        }
+    }
+
     /// Zeroes `len` bytes, rounded up to words.
     pub(crate) fn zero(&self, off: usize, len: usize) {
         self.words(off, len.div_ceil(8)).iter().for_each(|w| w.store(0, Relaxed));
@@ -247,6 +265,21 @@ mod tests {
             assert_eq!(storage.u64(0).load(Relaxed), u64::MAX);
             let after = 8 + round8(bytes.len());
             assert_eq!(storage.u64(after).load(Relaxed), u64::MAX);
+        }
+    }
+
+    #[test]
+    fn what_is_patched_leaves_its_neighbours() {
+        let storage = Storage::new(Some(64)).unwrap();
+        for (from, len) in (0..16).flat_map(|from| (0..=20).map(move |len| (from, len))) {
+            storage.words(0, 8).iter().for_each(|w| w.store(u64::MAX, Relaxed));
+            let bytes: Vec<u8> = (0..len).collect();
+            storage.patch(8 + from, &bytes);
+            let mut want = [0xff; 64];
+            want[8 + from..][..bytes.len()].copy_from_slice(&bytes);
+            let mut got = [0; 64];
+            storage.load(0, &mut got);
+            assert_eq!(got, want, "{len} bytes from {from} on");
         }
     }
 

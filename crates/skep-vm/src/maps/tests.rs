@@ -310,6 +310,47 @@ fn queues_and_stacks_keep_their_order() {
 }
 
 #[test]
+fn a_part_of_a_value_is_changed_without_its_neighbours() {
+    const ROUNDS: u32 = 500_000;
+    let m = map(MapType::ARRAY, 4, 12, 2);
+    let done = AtomicBool::new(false);
+    let counted = thread::scope(|scope| {
+        let program = scope.spawn(|| {
+            // What a program does to a variable of its own, in the same word.
+            let counter = m.lookup_ptr(&1_u32.to_ne_bytes(), 0).unwrap().cast::<AtomicU32>();
+            // SAFETY: four aligned bytes of a map that outlives this thread.
+            let counter = unsafe { counter.as_ref() };
+            let mut counted = 0_u32;
+            while !done.load(Relaxed) {
+                counter.store(counter.load(Relaxed) + 1, Relaxed);
+                counted += 1;
+            }
+            counted
+        });
+        for n in 0..ROUNDS {
+            m.update_part(1, 4, &n.to_ne_bytes()).unwrap();
+        }
+        done.store(true, Relaxed);
+        program.join().unwrap()
+    });
+    m.update_part(1, 9, &[9, 8, 7]).unwrap();
+    let words = [counted, ROUNDS - 1].map(u32::to_ne_bytes).concat();
+    assert_eq!(m.lookup_vec(&[1, 0, 0, 0]).unwrap(), [words, vec![0, 9, 8, 7]].concat());
+    assert_eq!(m.lookup_vec(&[0; 4]).unwrap(), [0; 12]);
+
+    assert_eq!(m.update_part(2, 0, &[]).unwrap_err().errno(), libc::E2BIG);
+    for (offset, len) in [(9, 4), (12, 1), (usize::MAX, 1), (0, 13)] {
+        let e = m.update_part(0, offset, &vec![1; len]).unwrap_err();
+        assert!(matches!(e, MapError::ValueSize { expected: 12, .. }), "{e}");
+    }
+    m.freeze().unwrap();
+    assert_eq!(m.update_part(0, 0, &[1]).unwrap_err().errno(), libc::EPERM);
+    for t in [MapType::PERCPU_ARRAY, MapType::HASH] {
+        assert_eq!(map(t, 4, 8, 1).update_part(0, 0, &[1]).unwrap_err().errno(), libc::EINVAL);
+    }
+}
+
+#[test]
 fn prog_arrays_do_not_keep_programs() {
     let m = map(MapType::PROG_ARRAY, 4, 4, 3);
     let program = Arc::new("a program".to_string());

@@ -91,6 +91,21 @@ impl Map {
         }
     }
 
+    /// Changes the bytes at `offset` of an array's value. Its other bytes stay as programs change
+    /// them meanwhile; up to 8 bytes that do not cross a multiple of 8 change at once.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Index`]; [`MapError::ValueSize`] when the value ends before; rights;
+    /// [`MapError::Unsupported`] for other types than arrays without per-CPU values.
+    pub fn update_part(&self, index: u32, offset: usize, bytes: &[u8]) -> Result<(), MapError> {
+        self.user_may_write()?;
+        match &self.kind {
+            Kind::Array(m) if !self.def.map_type.is_percpu() => m.patch(index, offset, bytes),
+            _ => Err(self.unsupported("values to change in part", libc::EINVAL)),
+        }
+    }
+
     /// Removes `key`.
     ///
     /// # Errors
