@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use skep_abi::{AttachType, UpdateMode, helper::by_name};
+use skep_abi::{AttachType, helper::by_name};
 use skep_object::{
     ObjectSpec, Resolved,
     resolve::CoreOutcome,
@@ -260,8 +260,7 @@ impl Loaded {
         Ok(T::from_bytes(bytes).ok_or_else(wrong)?)
     }
 
-    /// Changes a variable while programs run. The whole section is read and written back: what a
-    /// program changes in it meanwhile may be lost.
+    /// Changes a variable while programs run. Variables beside it are left alone.
     ///
     /// # Errors
     ///
@@ -273,12 +272,7 @@ impl Loaded {
             let name = name.into();
             return Err(ChangeError::Size { name, want, got: bytes.len() }.into());
         }
-        let key = 0u32.to_ne_bytes();
-        let mut whole = map.lookup(&key)?.unwrap_or_default();
-        if let Some(place) = whole.get_mut(offset..).and_then(|w| w.get_mut(..want)) {
-            place.copy_from_slice(&bytes);
-        }
-        Ok(map.update(&key, &whole, UpdateMode::Any)?)
+        Ok(map.update_part(offset, &bytes)?)
     }
 
     fn place(&self, name: &str) -> Result<(&Map, usize, usize), NoSuch> {

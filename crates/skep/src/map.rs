@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skep_abi::{MapDef, MapType, UpdateMode};
+use skep_abi::{MapDef, MapFlags, MapType, UpdateMode};
 use skep_btf::TypeId;
 
 use crate::Plain;
@@ -158,6 +158,35 @@ impl Map {
     /// As [`Map::get`]; and as `mode` asks.
     pub fn update(&self, key: &[u8], value: &[u8], mode: UpdateMode) -> Result<(), MapError> {
         on_both!(self, m => m.update(key, value, mode))
+    }
+
+    /// Changes the bytes at `offset` of the first value of an array. What programs change beside
+    /// them meanwhile stays; 1, 2, 4 or 8 bytes at a multiple of their number change at once.
+    ///
+    /// In the kernel this takes an array that can be mapped: sections with variables of the object
+    /// alone (`static`) are written as a whole.
+    pub(crate) fn update_part(&self, offset: usize, bytes: &[u8]) -> Result<(), MapError> {
+        let (want, got) = (self.def().value_size as usize, offset.saturating_add(bytes.len()));
+        if got > want {
+            return Err(self.size_error("values", want, got));
+        }
+        match &self.live {
+            Live::Embedded(m) => {
+                m.update_part(0, offset, bytes).map_err(|source| self.embedded(source))
+            }
+            Live::Kernel(m) if self.def().flags.contains(MapFlags::MMAPABLE) => {
+                let inside = m.memory()?.write(offset, bytes);
+                if inside { Ok(()) } else { Err(self.size_error("values", want, got)) }
+            }
+            Live::Kernel(m) => {
+                let key = 0_u32.to_ne_bytes();
+                let mut whole = m.lookup_vec(&key)?.unwrap_or_default();
+                if let Some(place) = whole.get_mut(offset..got) {
+                    place.copy_from_slice(bytes);
+                }
+                Ok(m.update(&key, &whole, UpdateMode::Any)?)
+            }
+        }
     }
 
     /// Removes an entry.
