@@ -7,9 +7,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::BufReader,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use skep::{Engine, Loaded, Object, packets::PcapReader, verdict};
+use skep::{Engine, Loaded, Object, VariableError, packets::PcapReader, verdict};
 use skep_testing::{require_kernel, sandbox};
 
 /// Every example that packets are given to, and the program they go to.
@@ -109,6 +110,33 @@ fn examples_do_the_same_on_both_engines() {
         assert_eq!(here.1, there.1, "{example} {program}");
         // A test of equality must not be one of nothing.
         assert!(here.1.values().any(|map| map.values().flatten().any(|w| *w != 0)), "{example}");
+    }
+}
+
+#[test]
+fn a_variable_is_set_beside_counters_that_programs_raise() {
+    const RUNS: u64 = 3000;
+    let Some(kernel) = kernel() else { return };
+    for engine in [Engine::embedded(), kernel] {
+        let loaded = load("composition", "composition", &engine);
+        let program = loaded.program("composition").expect("it is loaded");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    loaded.set_variable("largest", 1_u64).expect("it is in .bss");
+                }
+            });
+            for _ in 0..RUNS {
+                program.run_on_frame(&[0; 64]).expect("it runs");
+            }
+            done.store(true, Relaxed);
+        });
+        assert_eq!(loaded.variable::<u64>("packets").expect("it is there"), RUNS, "{engine:?}");
+        loaded.set_variable("largest", 7_u64).expect("it is in .bss");
+        assert_eq!(loaded.variable::<u64>("largest").expect("it is there"), 7, "{engine:?}");
+        let frozen = loaded.set_variable("drop_odd_sums", 1_u8).expect_err(".rodata is frozen");
+        assert!(matches!(frozen, VariableError::Map(_)), "{frozen}");
     }
 }
 
