@@ -66,6 +66,17 @@ pub enum LoadError {
         #[source]
         source: SysError,
     },
+    /// A map could not be pinned, or what is pinned in its place could not be opened.
+    #[error("map '{map}' cannot be pinned at {}", path.display())]
+    Pin {
+        /// The map.
+        map: String,
+        /// Where it belongs.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: SysError,
+    },
     /// A map's definition cannot work.
     #[error("map '{map}': {reason}")]
     MapDefinition {

@@ -167,8 +167,8 @@ mod tests {
             consumer.consumer.store_u64(0, position);
             assert_eq!(consumer.poll(Duration::ZERO), None);
         }
-        for place in [0, 8, 4088] {
-            assert_eq!(consumer.record_at(4096 + place), Some(consumer.page + place as usize));
+        for (position, place) in [(0, 0), (4096 + 8, 8), (4096 + 4088, 4088)] {
+            assert_eq!(consumer.record_at(position), Some(consumer.page + place));
         }
         for place in [1, 4, 4095] {
             assert_eq!(consumer.record_at(place), None);

@@ -166,8 +166,9 @@ fn what_is_in_the_way_of_a_pin_is_told() {
         let options = LoadOptions { pin_root: nowhere, ..LoadOptions::default() };
         let error = Object::load_spec(&object(Pinning::ByName, DEF), &options)
             .expect_err("nobody makes directories there");
-        let LoadError::Map { source, .. } = &error else { panic!("{error:?}") };
+        let LoadError::Pin { source, .. } = &error else { panic!("{error:?}") };
         assert_eq!(source.command, "mkdir");
+        assert!(error.to_string().contains("/proc/skep-no-such-place/"), "{error}");
     }));
 }
 

@@ -93,13 +93,11 @@ fn of_embedded(e: &skep_vm::LoadError) -> Blame {
 fn of_kernel(e: &skep_kernel::LoadError) -> Blame {
     use skep_kernel::LoadError as Load;
     match e {
-        Load::Refused { source, .. } | Load::Map { source, .. } => match source.command {
-            "BPF_OBJ_PIN" | "BPF_OBJ_GET" => Blame::System(
-                "pins need a bpf file system (mount -t bpf bpf DIR) and the directory in it; \
-                 without --pin-root nothing is pinned",
-            ),
-            _ => of_system_call(source),
-        },
+        Load::Refused { source, .. } | Load::Map { source, .. } => of_system_call(source),
+        Load::Pin { .. } => Blame::System(
+            "pins need a bpf file system (mount -t bpf bpf DIR) and the directory in it; without \
+             --pin-root nothing is pinned",
+        ),
         Load::NoSymbol { .. } => NEWER_KERNEL,
         Load::Target(_) => NAME_TYPES,
         _ => Blame::Input,

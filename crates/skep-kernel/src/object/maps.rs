@@ -157,7 +157,7 @@ fn reuse(spec: &MapSpec, path: &Path) -> Result<Option<Map>, LoadError> {
     let map = match Map::open_pinned(path) {
         Ok(map) => map,
         Err(e) if e.errno() == libc::ENOENT => return Ok(None),
-        Err(e) => return Err(map_failed(MapError { map: spec.name.clone(), source: e.source })),
+        Err(e) => return Err(pin_failed(spec, path, e.source)),
     };
     let (found, expected) = (shape(map.def()), shape(&spec.def));
     if found != expected {
@@ -184,11 +184,15 @@ fn shape(def: &MapDef) -> String {
 }
 
 fn pin_map(spec: &MapSpec, map: &Map, path: &Path) -> Result<(), LoadError> {
-    let fail = |source| map_failed(MapError { map: spec.name.clone(), source });
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|e| fail(SysError::new("mkdir", e)))?;
+        let made = fs::create_dir_all(parent).map_err(|e| SysError::new("mkdir", e));
+        made.map_err(|e| pin_failed(spec, path, e))?;
     }
-    map.pin(path).map_err(|e| fail(e.source))
+    map.pin(path).map_err(|e| pin_failed(spec, path, e.source))
+}
+
+fn pin_failed(spec: &MapSpec, path: &Path, source: SysError) -> LoadError {
+    LoadError::Pin { map: spec.name.clone(), path: path.to_owned(), source }
 }
 
 /// Stores the initial entries of maps-in-maps and prog arrays. Programs that were not loaded
