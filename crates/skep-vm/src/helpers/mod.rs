@@ -5,6 +5,8 @@
 //! through the checked functions of `Run` only.
 
 mod csum;
+#[cfg(test)]
+mod doc;
 mod flow;
 mod map;
 mod packet;
