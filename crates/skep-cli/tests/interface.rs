@@ -96,7 +96,7 @@ fn packets_on_an_interface_give_the_maps_of_the_capture() {
             assert_eq!(maps(&live), from_capture(example, &frames), "{example}");
         }
         // Copies for the embedded engine: the same counts, with verdicts.
-        let frames = frames(false);
+        let frames = frames(true);
         let live = on_interface("classify", "embedded", &frames);
         assert_eq!(maps(&live), from_capture("classify", &frames), "copies");
         assert_eq!(json(&live)[0]["packets"], frames.len());

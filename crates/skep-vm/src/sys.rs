@@ -79,6 +79,17 @@ pub(crate) fn packet_socket(ifindex: u32) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
     // SAFETY: `fd` was just opened and belongs to nobody else.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let on: libc::c_int = 1;
+    // SAFETY: the number is live and as long as the call is told.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_AUXDATA,
+            (&raw const on).cast(),
+            size_as_socklen::<libc::c_int>(),
+        )
+    })?;
     // SAFETY: all zeros is a valid `sockaddr_ll`.
     let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     addr.sll_family = u16::try_from(libc::AF_PACKET).expect("17 fits");
@@ -102,24 +113,40 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool
     }
 }
 
-/// Takes one packet; its whole length and whether this machine sent it.
-pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<(usize, bool)>> {
+/// What a packet socket says of a packet besides its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    /// Bytes of the whole packet, which the buffer may have cut.
+    pub(crate) len: usize,
+    /// Did this machine send it?
+    pub(crate) outgoing: bool,
+    /// The VLAN tag that the kernel took out of it: protocol and control information.
+    pub(crate) tag: Option<(u16, u16)>,
+}
+
+/// Takes one packet.
+pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<Received>> {
     // SAFETY: all zeros is a valid `sockaddr_ll`.
     let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    let mut size = size_as_socklen::<libc::sockaddr_ll>();
-    // SAFETY: buffer and address are live and as long as the call is told.
-    let n = unsafe {
-        libc::recvfrom(
-            fd.as_raw_fd(),
-            buf.as_mut_ptr().cast(),
-            buf.len(),
-            libc::MSG_TRUNC,
-            (&raw mut addr).cast(),
-            &raw mut size,
-        )
-    };
+    let mut control = [0_u64; 16]; // words, for a control message is aligned to them
+    let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: all zeros is a valid `msghdr`, of nothing.
+    let mut msg: libc::msghdr = unsafe { std::mem::zeroed() };
+    msg.msg_name = (&raw mut addr).cast();
+    msg.msg_namelen = size_as_socklen::<libc::sockaddr_ll>();
+    msg.msg_iov = &raw mut part;
+    msg.msg_iovlen = 1;
+    msg.msg_control = control.as_mut_ptr().cast();
+    msg.msg_controllen = size_of_val(&control);
+    // SAFETY: buffer, address and control are live and as long as `msg` says.
+    let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut msg, libc::MSG_TRUNC) };
     match usize::try_from(n) {
-        Ok(len) => Ok(Some((len, addr.sll_pkttype == libc::PACKET_OUTGOING))),
+        Ok(len) => {
+            let outgoing = addr.sll_pkttype == libc::PACKET_OUTGOING;
+            // SAFETY: just filled, and `control` is live.
+            let tag = unsafe { vlan_tag(&msg) };
+            Ok(Some(Received { len, outgoing, tag }))
+        }
         Err(_) => match io::Error::last_os_error() {
             e if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(None)
@@ -127,6 +154,34 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Option<(
             e => Err(e),
         },
     }
+}
+
+/// The VLAN tag in the control message that `PACKET_AUXDATA` asked for.
+///
+/// # Safety
+///
+/// `recvmsg` has filled `msg`, and its control memory is live.
+unsafe fn vlan_tag(msg: &libc::msghdr) -> Option<(u16, u16)> {
+    const ETH_P_8021Q: u16 = 0x8100;
+    let wanted = size_of::<libc::tpacket_auxdata>();
+    // SAFETY: the control memory is live and as long as `msg` says.
+    let header = unsafe { libc::CMSG_FIRSTHDR(msg) };
+    // SAFETY: null, or a header inside of the control memory, which nothing changes.
+    let header = unsafe { header.as_ref() }?;
+    // SAFETY: computes a length only.
+    let needed = unsafe { libc::CMSG_LEN(u32::try_from(wanted).ok()?) } as usize;
+    let ours = header.cmsg_level == libc::SOL_PACKET && header.cmsg_type == libc::PACKET_AUXDATA;
+    if !ours || header.cmsg_len < needed {
+        return None;
+    }
+    // SAFETY: the data stands behind the header.
+    let data = unsafe { libc::CMSG_DATA(header) }.cast::<libc::tpacket_auxdata>();
+    // SAFETY: the message is long enough for the structure, as was just compared.
+    let aux = unsafe { data.read_unaligned() };
+    let has = |bit| aux.tp_status & bit != 0;
+    let protocol =
+        if has(libc::TP_STATUS_VLAN_TPID_VALID) { aux.tp_vlan_tpid } else { ETH_P_8021Q };
+    has(libc::TP_STATUS_VLAN_VALID).then_some((protocol, aux.tp_vlan_tci))
 }
 
 /// Packets seen and dropped by a packet socket since the last call.

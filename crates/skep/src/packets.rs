@@ -47,6 +47,9 @@ impl Program {
     /// header from the program, while on the packet socket that filters are written for it is the
     /// beginning of the packet, and so it is here.
     ///
+    /// On both engines a VLAN tag of the frame stays in the packet. On an interface the kernel
+    /// takes it out before TC programs and socket filters, which find it in `skb->vlan_tci`.
+    ///
     /// # Errors
     ///
     /// As [`Program::test_run`].

@@ -12,7 +12,10 @@ use crate::{
 /// Load objects, attach every program, stream what they emit, print their maps at the end.
 ///
 /// Programs attach by their section names. Packet programs (XDP, TC, socket filters) get their
-/// packets from a capture file (--pcap) or an interface (--iface).
+/// packets from a capture file (--pcap) or an interface (--iface). From a capture, and from an
+/// interface on the embedded engine, they come as they are on the wire, with their VLAN tags. The
+/// kernel engine's TC programs and socket filters on an interface see the packet without its tag,
+/// which is in skb->vlan_tci: the kernel has taken it out before.
 #[derive(Debug, clap::Args)]
 pub struct Run {
     /// ELF objects built for the bpf target.
