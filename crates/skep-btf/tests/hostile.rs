@@ -2,7 +2,10 @@
 use std::fs;
 
 use arbtest::arbtest;
-use skep_btf::{Btf, BtfError, Builder, Encoding, Member, TypeId, ext::BtfExt, fuzz};
+use skep_btf::core::{CoreError, CoreKind, Resolver, Target};
+use skep_btf::{
+    Array, Btf, BtfError, Builder, Encoding, Enumerator, Member, TypeId, ext::BtfExt, fuzz,
+};
 
 /// BTF and BTF.ext of a real object, as the fuzz target takes them: the length of the first, both.
 fn seeds() -> Vec<Vec<u8>> {
@@ -90,7 +93,7 @@ fn types_inside_themselves_are_walked_to_an_end() {
         ("typedef of itself", |b| _ = b.typedef("t", TypeId(1))),
         ("const of itself", |b| _ = b.constant(TypeId(1))),
         ("array of itself", |b| {
-            b.array(skep_btf::Array { element: TypeId(1), index: TypeId(1), len: 2 });
+            b.array(Array { element: TypeId(1), index: TypeId(1), len: 2 });
         }),
         ("structure in itself", |b| {
             b.structure("s", 8, &[member(TypeId(1), 0), member(TypeId(1), 0)]);
@@ -118,7 +121,7 @@ fn types_inside_themselves_are_walked_to_an_end() {
         }),
         ("arrays of arrays, too large", |b| {
             for next in 2..20 {
-                b.array(skep_btf::Array { element: TypeId(next), index: TypeId(19), len: 1 << 30 });
+                b.array(Array { element: TypeId(next), index: TypeId(19), len: 1 << 30 });
             }
             b.int("int", 4, Encoding::SIGNED);
         }),
@@ -132,6 +135,98 @@ fn types_inside_themselves_are_walked_to_an_end() {
         fuzz::btf_bytes(&bytes);
         assert!(start.elapsed().as_secs() < 20, "{name} took {:?}", start.elapsed());
     }
+}
+
+/// In proportion to the bytes, each takes a moment; multiplied, minutes or all memory.
+fn in_time(what: &str, body: impl FnOnce()) {
+    let start = std::time::Instant::now();
+    body();
+    assert!(start.elapsed().as_secs() < 30, "{what} took {:?}", start.elapsed());
+}
+
+#[test]
+fn large_structures_without_end_are_laid_out_once() {
+    const COUNT: u32 = 4_000;
+    let mut b = Builder::new();
+    let int = b.int("int", 4, Encoding::SIGNED);
+    let own = b.next_id();
+    let mut members: Vec<_> = (0..COUNT).map(|n| member(int, n * 32)).collect();
+    members.push(member(own, COUNT * 32));
+    b.structure("endless", 8, &members);
+    let members: Vec<_> = (0..COUNT).map(|n| member(own, n * 64)).collect();
+    b.structure("many", 8 * COUNT, &members);
+    let btf = b.finish().expect("valid");
+    in_time("the header", || drop(skep_btf::c::header(&btf)));
+}
+
+#[test]
+fn long_names_that_are_repeated_are_left_out_of_the_header() {
+    let mut b = Builder::new();
+    let int = b.int("int", 4, Encoding::SIGNED);
+    let long = "long".repeat(1000);
+    let mut inner = b.structure("", 4, &[Member { name: &long, ..member(int, 0) }]);
+    for _ in 0..16 {
+        inner = b.union("", 4, &[nameless(inner), nameless(inner)]);
+    }
+    b.structure("root", 4, &[nameless(inner)]);
+    let btf = b.finish().expect("valid");
+    let header = skep_btf::c::header(&btf).to_string();
+    assert!(header.contains("the rest is left out"));
+    assert!(header.len() < 4 << 20, "{} bytes of {}", header.len(), btf.to_bytes().len());
+}
+
+#[test]
+fn values_cost_what_their_types_make_of_them() {
+    const COUNT: u32 = 1 << 18;
+    let mut b = Builder::new();
+    let byte = b.int("char", 1, Encoding::SIGNED);
+    let flexible = b.array(Array { element: byte, index: byte, len: 0 });
+    let tail = b.structure("tail", 1, &[member(byte, 0), member(flexible, 0)]);
+    let long = "long".repeat(1000);
+    let named = b.structure("named", 1, &[Member { name: &long, ..member(byte, 0) }]);
+    let value = |n: u64| Enumerator { name: "v", value: n + 256, signed: false };
+    let values: Vec<_> = (0..20_000).map(value).collect();
+    let large = b.enumeration("large", 1, &values);
+    let array = |b: &mut Builder, element| b.array(Array { element, index: byte, len: COUNT });
+    let types = [tail, named, large].map(|element| array(&mut b, element));
+    let btf = b.finish().expect("valid");
+    let bytes = vec![0xff; COUNT as usize];
+    for id in types {
+        in_time("decoding", || {
+            let value = skep_btf::value::decode(&btf, id, &bytes);
+            assert_eq!(value.map(|_| ()), Err(skep_btf::value::DecodeError::TooLarge));
+        });
+    }
+}
+
+#[test]
+fn candidates_of_many_flavors_are_counted() {
+    const COUNT: u32 = 3_000;
+    let mut b = Builder::new();
+    let roots: Vec<_> = (0..COUNT).map(|n| b.structure(&format!("s___{n}"), 0, &[])).collect();
+    let btf = b.finish().expect("valid");
+    let mut resolver = Resolver::new(&btf, Target::new(&btf));
+    in_time("relocating", || {
+        let mut results =
+            roots.iter().map(|&root| resolver.resolve(root, "0", CoreKind::TypeExists));
+        assert!(results.next().expect("one").is_ok());
+        assert_eq!(results.last().expect("many"), Err(CoreError::TooMuchWork));
+    });
+}
+
+#[test]
+fn descriptions_of_accesses_stay_short() {
+    let mut b = Builder::new();
+    let long = "long".repeat(1000);
+    let mut inner = b.int("int", 4, Encoding::SIGNED);
+    for _ in 0..40 {
+        inner = b.structure(&long, 4, &[Member { name: &long, ..member(inner, 0) }]);
+    }
+    let btf = b.finish().expect("valid");
+    let resolver = Resolver::new(&btf, Target::new(&btf));
+    let access = ["0"; 41].join(":");
+    let text = resolver.describe(inner, &access, CoreKind::FieldByteOffset);
+    assert!(text.starts_with("struct longlong") && text.len() < 1000, "{} bytes", text.len());
 }
 
 fn member(ty: TypeId, bit_offset: u32) -> Member<'static> {

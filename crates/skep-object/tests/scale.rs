@@ -10,7 +10,7 @@ use skep_btf::{
 use skep_object::{ObjectError, ObjectSpec};
 
 /// In proportion, each takes a fraction of a second; multiplied, minutes.
-const SLOW: Duration = Duration::from_secs(8);
+const SLOW: Duration = Duration::from_secs(20);
 
 const PROGBITS: u32 = 1;
 const SYMTAB: u32 = 2;

@@ -13,6 +13,9 @@ pub(super) struct Layout {
     pub(super) align: u32,
 }
 
+/// How types without end are written, for want of anything better.
+const ENDLESS: Layout = Layout { packed: false, align: 1 };
+
 /// Layouts, remembered by type.
 #[derive(Debug)]
 pub(super) struct Layouts<'a> {
@@ -27,7 +30,7 @@ impl<'a> Layouts<'a> {
 
     /// How to write this structure or union.
     pub(super) fn of(&mut self, id: TypeId) -> Layout {
-        self.within(id, MAX_DEPTH).unwrap_or(Layout { packed: false, align: 1 })
+        self.within(id, MAX_DEPTH).unwrap_or(ENDLESS)
     }
 
     /// Alignment of a member of this type, as the header has it.
@@ -54,10 +57,12 @@ impl<'a> Layouts<'a> {
             return Some(known);
         }
         let layout = match self.btf.get(id)?.kind {
-            Kind::Struct(c) => self.decide(c, false, depth)?,
-            Kind::Union(c) => self.decide(c, true, depth)?,
+            Kind::Struct(c) => self.decide(c, false, depth),
+            Kind::Union(c) => self.decide(c, true, depth),
             _ => return None,
         };
+        // Remembered too: asking again for each member would take the same walk again.
+        let layout = layout.unwrap_or(ENDLESS);
         self.known.insert(id, layout);
         Some(layout)
     }

@@ -58,6 +58,11 @@ impl<'a> Printer<'a> {
         self.left = self.left.saturating_sub(1);
     }
 
+    /// Counts the bytes of a name: names overlap freely in the file, here each is written.
+    fn count_name(&mut self, name: &str) {
+        self.left = self.left.saturating_sub(name.len() / 32);
+    }
+
     fn define(&mut self, id: TypeId, out: &mut String) -> Option<()> {
         match self.btf.get(id)?.kind {
             Kind::Typedef(of) => {
@@ -82,6 +87,7 @@ impl<'a> Printer<'a> {
     ) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         self.left = self.left.checked_sub(1)?;
+        self.count_name(name);
         let btf = self.btf;
         let mut parameter = |ty: TypeId, name: &str| {
             let mut text = String::new();
@@ -234,6 +240,7 @@ impl<'a> Printer<'a> {
         let tabs = "\t".repeat(indent + 1);
         out.push_str(" {\n");
         for value in e.values.iter() {
+            self.count_name(value.name);
             let name = self.names.ordinary.take(value.name);
             let suffix = match (e.size, e.signed) {
                 (8, true) => "LL",

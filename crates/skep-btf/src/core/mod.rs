@@ -194,9 +194,18 @@ impl Budget {
         self.each = STEPS_EACH;
     }
 
+    /// Takes as many steps as a candidate is worth, for the memory that remembering it takes.
+    fn candidate(&mut self) -> Result<(), CoreError> {
+        self.take(512)
+    }
+
     /// Takes one step.
     fn step(&mut self) -> Result<(), CoreError> {
-        let left = self.total.checked_sub(1).zip(self.each.checked_sub(1));
+        self.take(1)
+    }
+
+    fn take(&mut self, steps: u32) -> Result<(), CoreError> {
+        let left = self.total.checked_sub(steps).zip(self.each.checked_sub(steps));
         (self.total, self.each) = left.ok_or(CoreError::TooMuchWork)?;
         Ok(())
     }

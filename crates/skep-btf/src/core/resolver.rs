@@ -89,9 +89,10 @@ impl<'a> Resolver<'a> {
             return Err(CoreError::Anonymous { kind, root: local });
         }
         let own = calc::value(self.local, &spec)?;
+        self.budget.renew();
         let candidates = match self.candidates.remove(&root) {
             Some(known) => known,
-            None => self.find_candidates(root, name),
+            None => self.find_candidates(root, name)?,
         };
         let chosen = self.choose(&spec, &local, &candidates);
         let chosen = match chosen {
@@ -124,24 +125,25 @@ impl<'a> Resolver<'a> {
     }
 
     /// The types of the same kind and name; the modules' only when the kernel has none.
-    fn find_candidates(&self, root: TypeId, name: &str) -> Vec<Candidate> {
+    fn find_candidates(&mut self, root: TypeId, name: &str) -> Result<Vec<Candidate>, CoreError> {
         let name = essential_name(name);
-        let Some(kind) = self.local.kind_tag(root) else { return Vec::new() };
-        let in_one = |module: Option<usize>, first: u32| {
-            let btf = self.target.btf(module);
-            btf.find_essential(name)
-                .filter(move |id| {
-                    id.0 >= first && btf.kind_tag(*id).is_some_and(|tag| same_kind(tag, kind))
-                })
-                .map(move |id| Candidate { module, id })
-                .collect::<Vec<_>>()
-        };
-        let kernel = in_one(None, 0);
-        if !kernel.is_empty() {
-            return kernel;
-        }
+        let Some(kind) = self.local.kind_tag(root) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
         let modules = self.target.modules.iter().enumerate();
-        modules.flat_map(|(at, btf)| in_one(Some(at), btf.first_id().0)).collect()
+        let modules = modules.map(|(at, btf)| (Some(at), btf.first_id()));
+        for (module, first) in std::iter::once((None, TypeId::VOID)).chain(modules) {
+            let btf = self.target.btf(module);
+            for id in btf.find_essential(name).filter(|&id| id >= first) {
+                self.budget.candidate()?;
+                if btf.kind_tag(id).is_some_and(|tag| same_kind(tag, kind)) {
+                    found.push(Candidate { module, id });
+                }
+            }
+            if module.is_none() && !found.is_empty() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// The candidates that have the access, and the first of them; all have to agree.
@@ -151,7 +153,6 @@ impl<'a> Resolver<'a> {
         local: &str,
         candidates: &[Candidate],
     ) -> Result<(Vec<Candidate>, Option<Chosen>), CoreError> {
-        self.budget.renew();
         let mut kept = Vec::new();
         let mut chosen: Option<Chosen> = None;
         for &candidate in candidates {

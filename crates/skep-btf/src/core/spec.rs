@@ -8,6 +8,10 @@ use crate::{Array, Btf, Kind, KindTag, TypeId};
 /// Most numbers in an access.
 pub(super) const MAX_LEN: usize = 64;
 
+/// Bytes of an access as text, about: every relocation of a program has such a text, and the names
+/// in it can be long in a file that repeats them.
+const MAX_TEXT: usize = 400;
+
 /// An access through types of one BTF.
 ///
 /// `raw` has every step, `path` only those that mean something by themselves: indexes into arrays
@@ -123,26 +127,35 @@ impl Spec {
         out
     }
 
+    /// Real accesses are far shorter than [`MAX_TEXT`]; what is longer ends in an ellipsis.
     fn write_access(&self, btf: &Btf, out: &mut String) -> std::fmt::Result {
         match self.kind.basis() {
             Basis::Type => return Ok(()),
             Basis::Enumval => {
                 if let Some(value) = self.path.first().and_then(|step| enumerator(btf, *step)) {
-                    write!(out, "::{} = {}", value.name, value.number())?;
+                    write!(out, "::{} = {}", short(value.name), value.number())?;
                 }
                 return Ok(());
             }
             Basis::Field => {}
         }
         for (position, step) in self.path.iter().enumerate() {
+            if out.len() > MAX_TEXT {
+                out.push_str("...");
+                break;
+            }
             if step.named {
-                write!(out, ".{}", member(btf, *step).map_or("?", |m| m.name))?;
+                write!(out, ".{}", member(btf, *step).map_or("?", |m| short(m.name)))?;
             } else if position > 0 || step.index > 0 {
                 write!(out, "[{}]", step.index)?;
             }
         }
         out.push_str(" (");
         for (position, index) in self.raw.iter().enumerate() {
+            if out.len() > MAX_TEXT {
+                out.push_str("...");
+                break;
+            }
             write!(out, "{}{index}", if position == 0 { "" } else { ":" })?;
         }
         write!(out, " @ offset {}", self.bit_offset / 8)?;
@@ -194,10 +207,15 @@ pub(super) fn enumerator(btf: &Btf, step: Step) -> Option<crate::Enumerator<'_>>
     }
 }
 
+/// The start of a name that is longer than names are.
+fn short(name: &str) -> &str {
+    name.char_indices().nth(MAX_TEXT / 2).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
+}
+
 /// `struct task_struct`, `u64`, `enum <anonymous>`.
 pub(super) fn type_text(btf: &Btf, id: TypeId) -> String {
     let Some(ty) = btf.get(id) else { return format!("type {id}") };
-    let name = if ty.name.is_empty() { "<anonymous>" } else { ty.name };
+    let name = if ty.name.is_empty() { "<anonymous>" } else { short(ty.name) };
     match ty.kind.tag() {
         KindTag::Void => "void".to_owned(),
         KindTag::Struct => format!("struct {name}"),

@@ -5,8 +5,13 @@ use crate::{
     Array, Btf, Composite, Enum, Int, Kind, Member, SizeError, Type, TypeId, size::MAX_DEPTH,
 };
 
-/// Values in one tree; more is no value that anybody reads.
+/// Values in one tree; more is no value that anybody reads. What takes more room or time than
+/// others counts as several: long names, long texts, values of large enumerations.
 const MAX_VALUES: u32 = 1 << 20;
+/// Bytes of a name or text that count as one value.
+const BYTES: usize = 64;
+/// Enumerators to look through that count as one value.
+const ENUMERATORS: usize = 4;
 
 /// Longer arrays of bytes (hardware addresses, IPv6 addresses, digests) are [`Value::Bytes`];
 /// shorter ones, IPv4 addresses among them, are numbers.
@@ -70,13 +75,21 @@ struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
+    /// Counts one value, and more for what comes with it.
+    fn count(&mut self, extra: usize) -> Result<(), DecodeError> {
+        let left = u32::try_from(extra).ok().and_then(|more| self.left.checked_sub(more));
+        self.left = left.and_then(|left| left.checked_sub(1)).ok_or(DecodeError::TooLarge)?;
+        Ok(())
+    }
+
     fn value(&mut self, id: TypeId, at: usize, depth: usize) -> Result<Value, DecodeError> {
-        self.left = self.left.checked_sub(1).ok_or(DecodeError::TooLarge)?;
+        self.count(0)?;
         let depth = depth.checked_sub(1).ok_or(DecodeError::TooDeep(id))?;
         let (id, ty) = self.stripped(id)?;
         match ty.kind {
             Kind::Int(int) => self.int(id, int, at),
             Kind::Enum(e) | Kind::Enum64(e) => {
+                self.count(e.values.len() / ENUMERATORS)?;
                 let raw = self.unsigned(id, at, e.size)?;
                 Ok(enumerator(e, sign_extend(raw, e.size * 8, e.signed)))
             }
@@ -88,7 +101,7 @@ impl<'a> Decoder<'a> {
             Kind::Array(array) => self.array(id, array, at, depth),
             Kind::Struct(c) | Kind::Union(c) => {
                 let mut members = Vec::new();
-                self.members(c, at, depth, &mut members)?;
+                self.members((id, c), at, depth, &mut members)?;
                 Ok(Value::Struct(members))
             }
             Kind::Var(var) => self.value(var.ty, at, depth),
@@ -96,6 +109,7 @@ impl<'a> Decoder<'a> {
                 let mut vars = Vec::new();
                 for var in sec.vars.iter() {
                     let name = self.btf.name(var.var).unwrap_or_default();
+                    self.count(name.len() / BYTES)?;
                     let value =
                         self.value(var.var, at.saturating_add(var.offset as usize), depth)?;
                     vars.push((name.to_owned(), value));
@@ -162,9 +176,11 @@ impl<'a> Decoder<'a> {
             return Err(DecodeError::TooShort { id, offset: at, need, found: self.rest(at).len() });
         }
         if self.is_char(array.element)? {
+            self.count(count / BYTES)?;
             return Ok(characters(self.take(id, at, count)?));
         }
         if count > MAX_LISTED_BYTES && self.is_byte(array.element)? {
+            self.count(count / BYTES)?;
             return Ok(Value::Bytes(self.take(id, at, count)?.to_vec()));
         }
         // Not reserved beyond what there are bytes for: the length is not to be trusted.
@@ -195,23 +211,24 @@ impl<'a> Decoder<'a> {
 
     fn members(
         &mut self,
-        composite: Composite<'_>,
+        (id, composite): (TypeId, Composite<'_>),
         at: usize,
         depth: usize,
         out: &mut Vec<(String, Value)>,
     ) -> Result<(), DecodeError> {
-        let depth = depth.checked_sub(1).ok_or(DecodeError::TooLarge)?;
+        let depth = depth.checked_sub(1).ok_or(DecodeError::TooDeep(id))?;
         for member in composite.members.iter() {
             let start = at.saturating_add(member.bit_offset as usize / 8);
             if member.name.is_empty() {
                 // Anonymous: its members are reached as if they were here.
-                self.left = self.left.checked_sub(1).ok_or(DecodeError::TooLarge)?;
-                let (_, ty) = self.stripped(member.ty)?;
+                self.count(0)?;
+                let (id, ty) = self.stripped(member.ty)?;
                 if let Kind::Struct(inner) | Kind::Union(inner) = ty.kind {
-                    self.members(inner, start, depth, out)?;
+                    self.members((id, inner), start, depth, out)?;
                 }
                 continue;
             }
+            self.count(member.name.len() / BYTES)?;
             let value = if member.bitfield_size > 0 {
                 self.bitfield(member, at)?
             } else {
@@ -223,7 +240,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn bitfield(&mut self, member: Member<'_>, at: usize) -> Result<Value, DecodeError> {
-        self.left = self.left.checked_sub(1).ok_or(DecodeError::TooLarge)?;
+        self.count(0)?;
         let (id, ty) = self.stripped(member.ty)?;
         let bad = DecodeError::BadBitfield { id, width: member.bitfield_size };
         let width = u32::from(member.bitfield_size);
@@ -239,7 +256,10 @@ impl<'a> Decoder<'a> {
         let raw = keep_bits(raw >> down, width);
         match ty.kind {
             Kind::Int(int) => integer(int, raw, width).ok_or(bad),
-            Kind::Enum(e) | Kind::Enum64(e) => Ok(enumerator(e, sign_extend(raw, width, e.signed))),
+            Kind::Enum(e) | Kind::Enum64(e) => {
+                self.count(e.values.len() / ENUMERATORS)?;
+                Ok(enumerator(e, sign_extend(raw, width, e.signed)))
+            }
             _ => Err(bad),
         }
     }
