@@ -236,12 +236,18 @@ impl Map {
     ///
     /// As [`Map::keys`].
     pub fn entries(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MapError> {
-        let mut entries = Vec::new();
-        for key in self.keys()? {
-            if let Some(value) = self.lookup(&key)? {
-                entries.push((key, value));
+        let mut entries = match &self.live {
+            Live::Embedded(_) => {
+                let mut entries = Vec::new();
+                for key in self.keys()? {
+                    if let Some(value) = self.lookup(&key)? {
+                        entries.push((key, value));
+                    }
+                }
+                entries
             }
-        }
+            Live::Kernel(m) => m.entries()?,
+        };
         entries.sort();
         Ok(entries)
     }
