@@ -25,6 +25,4 @@ pub use link::{AttachError, Link, Target, attach};
 pub use map::{Keys, Map, MapBtf, Memory};
 pub use object::{LoadOptions, Object};
 pub use program::{Program, ProgramLoad};
-pub use sys::{
-    ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, possible_cpus, wait_readable,
-};
+pub use sys::{ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, possible_cpus};

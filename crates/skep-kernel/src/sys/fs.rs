@@ -53,7 +53,7 @@ fn owned(command: &'static str, ret: libc::c_long) -> Result<OwnedFd, SysError> 
 /// # Errors
 ///
 /// `EINVAL` when there are more descriptors than the process may have.
-pub fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> Result<bool, SysError> {
+pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> Result<bool, SysError> {
     let mut polled: Vec<libc::pollfd> = fds
         .iter()
         .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })

@@ -28,8 +28,7 @@ use std::{
 use attr::Attr;
 pub(crate) use btf::btf_load;
 pub use error::{ENOTSUPP, SysError};
-pub(crate) use fs::detached_mount;
-pub use fs::wait_readable;
+pub(crate) use fs::{detached_mount, wait_readable};
 pub(crate) use ids::{
     ObjectKind, RawLink, btf_bytes, link_detach, link_raw, next_id, open_id, prog_raw,
 };
