@@ -36,8 +36,8 @@ pub(super) fn load_all(
         None => program.autoload,
     };
     if let Some(names) = &options.programs {
-        let known = |name: &&String| !spec.programs.iter().any(|p| p.name == **name);
-        if let Some(name) = names.iter().find(known) {
+        let unknown = |name: &&String| !spec.programs.iter().any(|p| p.name == **name);
+        if let Some(name) = names.iter().find(unknown) {
             let reason = "the object has no program of this name".into();
             return Err(LoadError::Program { program: name.clone(), reason });
         }
