@@ -202,10 +202,16 @@ fn spin_unlock(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     Ok(0)
 }
 
+/// Do values say where packets go? Then programs may only read them.
+pub(super) const fn sends(t: MapType) -> bool {
+    matches!(t, MapType::DEVMAP | MapType::DEVMAP_HASH | MapType::CPUMAP | MapType::XSKMAP)
+}
+
 impl crate::mem::Space {
     /// Remembers the value at `addr`, so that the accesses that follow are found at once.
     fn remember_value(&mut self, map: &Arc<Map>, addr: u64) {
-        let read_only = map.def().flags.contains(skep_abi::MapFlags::RDONLY_PROG);
+        let def = map.def();
+        let read_only = def.flags.contains(skep_abi::MapFlags::RDONLY_PROG) || sends(def.map_type);
         let span = Span { start: addr, len: map.def().value_size.into(), writable: !read_only };
         self.remember(map, span);
     }

@@ -173,6 +173,9 @@ fn redirect_map(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     run.xdp(call)?;
     let [handle, key, flags, ..] = call.args;
     let map = run.map(call.program, handle).ok_or_else(|| call.bad(1, "not a map"))?;
+    if !super::map::sends(map.def().map_type) {
+        return Err(call.bad(1, "not a map that packets can be sent to").into());
+    }
     let devices =
         matches!(map.def().map_type, skep_abi::MapType::DEVMAP | skep_abi::MapType::DEVMAP_HASH);
     let known = if devices { ACTION | BROADCAST | EXCLUDE_INGRESS } else { ACTION };
@@ -182,6 +185,7 @@ fn redirect_map(run: &mut Run<'_>, call: &Call<'_>) -> Outcome {
     let index = ifindex(key).to_ne_bytes();
     let there = flags & BROADCAST != 0 || map.lookup_ptr(&index, run.cpu).is_some();
     if !there {
+        run.effects.redirect = None;
         return Ok(flags & ACTION);
     }
     run.effects.redirect = Some(Redirect { target: RedirectTarget::Map { map, key }, flags });

@@ -215,8 +215,10 @@ impl Run<'_> {
 
     fn print(&mut self, call: &Call<'_>, format: (u64, u64), args: &[u64]) -> Outcome {
         let format = self.bytes(format.0, format.1)?;
-        let Some((0, format)) = format.split_last() else { return Ok(errno(libc::EINVAL)) };
-        let format = format.split(|&b| b == 0).next().unwrap_or_default();
+        let end = format.iter().position(|&b| b == 0);
+        let Some(format) = end.and_then(|end| format.get(..end)) else {
+            return Ok(errno(libc::EINVAL));
+        };
         let Some(mut line) = self.format(format, args) else { return Ok(errno(libc::EINVAL)) };
         self.charge_bytes(line.len() as u64)?;
         let mut end = line.len().min(MAX_LINE - 1);

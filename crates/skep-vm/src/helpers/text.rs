@@ -5,7 +5,7 @@ use crate::run::Run;
 
 pub(super) const BODIES: &[(i32, Body)] = &[(105, strtol), (106, strtoul), (182, strncmp)];
 
-/// Bytes of the input that are looked at, as in the kernel.
+/// Bytes that are looked at behind blanks and sign, as in the kernel.
 const MAX_NUMBER: usize = 63;
 
 /// A number read from text.
@@ -23,13 +23,14 @@ fn number(text: &[u8], flags: u64) -> Result<Number, i32> {
         0 | 8 | 10 | 16 => flags,
         _ => return Err(libc::EINVAL),
     };
-    let text = text.get(..MAX_NUMBER).unwrap_or(text);
     let blanks = text.iter().take_while(|b| matches!(b, b' ' | 9..=13 | 0xa0)).count();
     let mut rest = text.get(blanks..).unwrap_or_default();
     let negative = rest.first() == Some(&b'-');
     if negative {
         rest = rest.get(1..).unwrap_or_default();
     }
+    let body = rest.get(..MAX_NUMBER).unwrap_or(rest);
+    let mut rest = body;
     let digit = |b: &u8| char::from(*b).to_digit(16);
     let hex = matches!(rest, [b'0', b'x' | b'X', d, ..] if digit(d).is_some());
     if base == 0 {
@@ -51,7 +52,7 @@ fn number(text: &[u8], flags: u64) -> Result<Number, i32> {
     if count == 0 {
         return Err(libc::EINVAL);
     }
-    let used = text.len() - rest.len() + count;
+    let used = blanks + usize::from(negative) + body.len() - rest.len() + count;
     Ok(Number { negative, magnitude: magnitude.ok_or(libc::ERANGE)?, used })
 }
 
@@ -112,6 +113,8 @@ mod tests {
             ("017", 0, ok(false, 15, 3)),
             ("ff", 16, ok(false, 255, 2)),
             ("8", 8, Err(libc::EINVAL)),
+            (&format!("{:70}7", ""), 10, ok(false, 7, 71)),
+            (&"0".repeat(70), 10, ok(false, 0, 63)),
             ("", 10, Err(libc::EINVAL)),
             ("1", 7, Err(libc::EINVAL)),
             ("18446744073709551615", 0, ok(false, u64::MAX, 20)),

@@ -82,6 +82,23 @@ fn records_reserved_and_kept_are_limited() {
     assert!(ring.ring_query(0) > 0 && RingConsumer::new(ring).expect("a ring").next().is_none());
 }
 
+#[test]
+fn values_that_say_where_packets_go_are_read_only() {
+    let cpus = map(MapType::CPUMAP, 4, 1);
+    cpus.update(&[0; 4], &192_u32.to_ne_bytes(), Default::default()).expect("a queue of 192");
+    let text = "*(u32 *)(r10 - 4) = 0\nr1 = MAP\nr2 = r10\nr2 += -4\ncall 1\nif r0 != 0 goto +1\nexit\n\
+                r1 = *(u32 *)(r0 + 0)\n*(u32 *)(r0 + 0) = 0\nexit";
+    assert!(run(&cpus, ProgType::XDP, text).is_err_and(|e| e.ends_with("which is read-only")));
+}
+
+#[test]
+fn a_redirect_through_a_map_needs_a_map_of_targets() {
+    let text = "r1 = MAP\nr2 = 0\nr3 = 2\ncall 51\nexit";
+    let error = run(&map(MapType::ARRAY, 4, 1), ProgType::XDP, text).expect_err("an array");
+    assert!(error.ends_with("not a map that packets can be sent to"), "{error}");
+    assert_eq!(run(&map(MapType::CPUMAP, 4, 1), ProgType::XDP, text), Ok(2));
+}
+
 /// Each case takes long for few instructions, unless helpers are paid for by what they touch.
 #[test]
 fn helpers_are_paid_for_by_the_bytes_they_touch() {
