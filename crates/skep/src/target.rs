@@ -30,7 +30,12 @@ pub(crate) fn resolve_for(
     named: Option<Btf>,
 ) -> Result<Resolved, TargetError> {
     let symbols = match (kind, &named) {
-        (Kind::Kernel, None) => return Ok(target::resolve(spec)?),
+        (Kind::Kernel, None) => {
+            return target::resolve(spec).map_err(|e| match e {
+                HereError::Resolve(e) => e.into(),
+                e => e.into(),
+            });
+        }
         (Kind::Kernel, Some(_)) => Symbols::Engine,
         (Kind::Embedded, _) => Symbols::Absent,
     };
