@@ -10,6 +10,7 @@ use std::{
 use common::{Scratch, run, run_with, skep};
 
 const CLASSIFY: &str = "examples/classify.bpf.o";
+const EXECSNOOP: &str = "examples/execsnoop.bpf.o";
 const EVENTS: &str = "tests/data/objects/events.bpf.o";
 const TRAFFIC: &str = "examples/traffic.pcap";
 
@@ -67,6 +68,16 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
         &["--event-type counter: there is no map that programs write events to"],
     ),
     (
+        &["run", EVENTS, "--pcap", TRAFFIC, "--map", "ring"],
+        2,
+        &["--map ring: a map of type ringbuf has no entries to show"],
+    ),
+    (
+        &["run", EXECSNOOP, "--iface", "lo", "--engine", "embedded"],
+        2,
+        &["--iface: no program of the objects takes packets"],
+    ),
+    (
         &["run", EVENTS, "--pcap", TRAFFIC, "--event-type", "ring=evnt"],
         2,
         &["--event-type ring=evnt: the BTF has no structure or typedef `evnt`"],
@@ -88,7 +99,11 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
     ),
     (&["test-run", CLASSIFY, "--data-in", "00"], 1, &["1 bytes, expected an Ethernet header"]),
     (&["btf", "dump", "Cargo.toml"], 1, &["Cargo.toml"]),
-    (&["run", "examples/execsnoop.bpf.o", "--engine", "embedded"], 3, &["hint: "]),
+    (
+        &["run", EXECSNOOP, "--engine", "embedded"],
+        3,
+        &["the programs attach to the kernel, the embedded engine has no hooks\nhint: "],
+    ),
 ];
 
 #[test]

@@ -211,3 +211,31 @@ fn an_empty_capture_has_verdicts_of_no_packets() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.out.starts_with("verdicts of rewrite: 0 packets, 0 bytes\n"), "{}", ran.out);
 }
+
+#[test]
+fn programs_that_do_not_run_are_named() {
+    let ran = run(&[
+        "run",
+        "examples/rewrite.bpf.o",
+        "tests/data/objects/core_target.bpf.o",
+        "--pcap",
+        TRAFFIC,
+    ]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.err.contains("note: programs that take no packets and do not run: none\n"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn a_long_packet_is_cut_in_text_and_whole_in_json() {
+    let data = "00".repeat(3000);
+    let args = ["test-run", "examples/rewrite.bpf.o", "--data-in", &data];
+    let text = run(&args);
+    assert!(text.out.ends_with("\n  … 952 more (--json shows all)\n"), "{}", text.out);
+    let lines = json(&run(&[&args[..], &["--json"]].concat()).out);
+    let out = lines.first().and_then(|l| l["data_out"].as_str()).map(str::len);
+    assert_eq!(out, Some(6000));
+}

@@ -80,12 +80,19 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Hex digits in lines of 16 bytes.
+/// Lines of bytes that the text shows.
+const MOST_LINES: usize = 128;
+
+/// Hex digits in lines of 16 bytes, and how many bytes there are more.
 fn lines(digits: &str) -> String {
     let bytes: Vec<&str> =
         digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap_or("??")).collect();
     let line = |(i, row): (usize, &[&str])| format!("  {:04x}: {}", i * 16, row.join(" "));
-    bytes.chunks(16).enumerate().map(line).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<String> = bytes.chunks(16).enumerate().map(line).take(MOST_LINES).collect();
+    if let Some(more) = bytes.len().checked_sub(MOST_LINES * 16).filter(|n| *n > 0) {
+        lines.push(format!("  … {more} more (--json shows all)"));
+    }
+    lines.join("\n")
 }
 
 impl TestRun {

@@ -22,7 +22,13 @@ pub struct Style {
 /// Is this map shown without being asked for? Not what never changes, and not what has no entries
 /// to read.
 pub fn shown_by_default(spec: &MapSpec) -> bool {
-    let readable = !matches!(
+    has_entries(spec)
+        && !matches!(spec.origin, MapOrigin::Rodata | MapOrigin::Kconfig | MapOrigin::StructOps)
+}
+
+/// Does a map of this type have entries that can be read?
+pub fn has_entries(spec: &MapSpec) -> bool {
+    !matches!(
         spec.def.map_type,
         MapType::RINGBUF
             | MapType::USER_RINGBUF
@@ -35,9 +41,7 @@ pub fn shown_by_default(spec: &MapSpec) -> bool {
             | MapType::SOCKHASH
             | MapType::ARENA
             | MapType::STRUCT_OPS
-    );
-    readable
-        && !matches!(spec.origin, MapOrigin::Rodata | MapOrigin::Kconfig | MapOrigin::StructOps)
+    )
 }
 
 /// A map as a line of output; `named` are the other maps of the object, by which inner maps are

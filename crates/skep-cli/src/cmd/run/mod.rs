@@ -12,7 +12,7 @@ mod session;
 
 use std::{io::Write, time::Instant};
 
-use skep::{Engine, Object};
+use skep::{Engine, Object, spec::spec::ProgramSpec};
 
 pub use self::args::{EngineArgs, EngineChoice, Run, XdpMode};
 use self::session::{Session, Shared};
@@ -74,7 +74,7 @@ impl Run {
         each(&self.set, |(name, text)| {
             in_any(&mut objects, |o| o.set_variable_text(name, text).map(|_| ()))
         })?;
-        each(&self.map, |name| in_any(&mut objects, |o| o.map(name).map(|_| ())))?;
+        each(&self.map, |name| in_any(&mut objects, |o| has_entries(o, name)))?;
         let wanted = event_type::Wanted::parse(&self.event_type);
         wanted.check(&objects)?;
         Ok(objects)
@@ -90,13 +90,23 @@ impl Run {
                  --engine kernel)",
             ));
         }
+        let mut programs = objects.iter().flat_map(|o| &o.spec().programs).filter(|p| p.autoload);
+        if fed && !programs.any(takes_packets) {
+            let flag = if self.pcap.is_some() { "--pcap" } else { "--iface" };
+            return Err(usage(format!("{flag}: no program of the objects takes packets")));
+        }
         if choice == EngineChoice::Auto && self.pcap.is_some() {
             return Ok(Engine::embedded_because("packets from a file need no kernel"));
         }
         let engine = self.engine.engine(choice)?;
         if !fed && !engine.features().hooks {
             return Err(crate::exit::Cannot {
-                missing: format!("the programs attach to the kernel: {}", engine.why()),
+                missing: match choice {
+                    EngineChoice::Embedded => {
+                        "the programs attach to the kernel, the embedded engine has no hooks".into()
+                    }
+                    _ => format!("the programs attach to the kernel: {}", engine.why()),
+                },
                 hint:
                     "run as root; the embedded engine runs packet programs (--pcap, --iface) and \
                        single runs (skep test-run)"
@@ -108,10 +118,24 @@ impl Run {
     }
 }
 
+/// Can the map that `--map` names be read?
+fn has_entries(object: &Object, name: &str) -> anyhow::Result<()> {
+    let map = object.map(name)?;
+    if maps::has_entries(map) {
+        return Ok(());
+    }
+    let map_type = map.def.map_type;
+    Err(usage(format!("--map {name}: a map of type {map_type} has no entries to show")))
+}
+
 /// Are all programs that would be loaded packet programs?
 fn only_packets(object: &Object) -> bool {
     let mut loaded = object.spec().programs.iter().filter(|p| p.autoload).peekable();
-    loaded.peek().is_some() && loaded.all(|p| p.prog_type.is_some_and(skep::verdict::takes_packets))
+    loaded.peek().is_some() && loaded.all(takes_packets)
+}
+
+fn takes_packets(program: &ProgramSpec) -> bool {
+    program.prog_type.is_some_and(skep::verdict::takes_packets)
 }
 
 fn each<T>(

@@ -15,7 +15,7 @@ use skep::{
     verdict,
 };
 
-use super::session::{Session, Shared};
+use super::session::{self, Session, Shared};
 use crate::{
     cmd::asm::name_of,
     exit::{Cannot, usage},
@@ -33,6 +33,9 @@ pub fn feed(
     if programs == 0 {
         return Err(usage("--pcap: no program of the objects takes packets"));
     }
+    session::not_run(sessions, "take no packets and do not run", |_, program| {
+        !verdict::takes_packets(program.prog_type())
+    });
     let from_stdin = path.as_os_str() == "-";
     if from_stdin && shared.args.repeat > 1 {
         return Err(usage("--repeat: standard input can be read only once"));

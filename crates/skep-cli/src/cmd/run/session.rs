@@ -196,7 +196,8 @@ impl Session {
         Ok(())
     }
 
-    fn is_entry(&self, program: &Program) -> bool {
+    /// Is this a packet program that is fed, not one that others tail-call?
+    pub fn is_entry(&self, program: &Program) -> bool {
         self.packet.iter().any(|(p, _)| p.name() == program.name())
     }
 
@@ -274,6 +275,9 @@ pub fn attached(
     for session in sessions.iter_mut() {
         session.attach(shared)?;
     }
+    if shared.args.iface.is_none() {
+        not_run(sessions, "get no packets without --iface", Session::is_entry);
+    }
     if sessions.iter().all(|s| s.links.is_empty()) {
         eprintln!("note: loaded, and nothing to attach");
         return Ok(());
@@ -294,6 +298,15 @@ pub fn attached(
         out.flush()?;
     }
     Ok(())
+}
+
+/// Says which programs are loaded and do not run, and why.
+pub fn not_run(sessions: &[Session], why: &str, which: impl Fn(&Session, &Program) -> bool) {
+    let programs = sessions.iter().flat_map(|s| s.loaded.programs().iter().map(move |p| (s, p)));
+    let names: Vec<&str> = programs.filter(|(s, p)| which(s, p)).map(|(_, p)| p.name()).collect();
+    if !names.is_empty() {
+        eprintln!("note: programs that {why}: {}", names.join(", "));
+    }
 }
 
 /// How a packet program attaches to an interface.
