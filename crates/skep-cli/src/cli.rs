@@ -22,6 +22,12 @@ pub enum Command {
     Run(cmd::run::Run),
     TestRun(cmd::test_run::TestRun),
     Inspect(cmd::inspect::Inspect),
+    #[command(subcommand)]
+    Prog(cmd::manage::prog::Prog),
+    #[command(subcommand)]
+    Map(cmd::manage::map::MapCommand),
+    #[command(subcommand)]
+    Link(cmd::manage::link::Link),
     Disasm(cmd::disasm::Disasm),
     Asm(cmd::asm::Asm),
     #[command(subcommand)]
@@ -39,6 +45,9 @@ impl Command {
             Self::Run(c) => c.run(out),
             Self::TestRun(c) => c.run(out),
             Self::Inspect(c) => c.run(out),
+            Self::Prog(c) => c.run(out),
+            Self::Map(c) => c.run(out),
+            Self::Link(c) => c.run(out),
             Self::Disasm(c) => c.run(out),
             Self::Asm(c) => c.run(out),
             Self::Btf(c) => c.run(out),

@@ -10,6 +10,8 @@ use crate::{btf_file, exit::DONE};
 #[derive(Debug, clap::Subcommand)]
 pub enum Btf {
     Dump(Dump),
+    #[command(visible_alias = "show")]
+    List(super::manage::btf::List),
 }
 
 /// Print types as a C header that compiles, or one line per type.
@@ -34,7 +36,10 @@ enum Format {
 
 impl Btf {
     pub fn run(self, out: &mut dyn Write) -> anyhow::Result<u8> {
-        let Self::Dump(dump) = self;
+        let dump = match self {
+            Self::Dump(dump) => dump,
+            Self::List(list) => return list.run(out),
+        };
         let types = btf_file::read(&dump.file)?;
         match dump.format {
             Format::C => write!(out, "{}", btf::c::header(&types))?,

@@ -7,6 +7,7 @@ pub mod completions;
 pub mod disasm;
 pub mod inspect;
 pub mod man;
+pub mod manage;
 pub mod plugin;
 pub mod run;
 pub mod test_run;

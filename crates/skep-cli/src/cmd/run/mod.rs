@@ -6,7 +6,7 @@
 mod args;
 mod event_type;
 mod lines;
-mod maps;
+pub mod maps;
 mod packets;
 mod session;
 

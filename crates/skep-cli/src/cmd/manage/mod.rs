@@ -1,0 +1,90 @@
+//! `skep prog`, `skep map`, `skep link`, `skep btf list`: what is loaded on this machine, with
+//! bpftool's words.
+
+pub mod btf;
+pub mod link;
+pub mod map;
+pub mod prog;
+mod select;
+mod symbols;
+mod xlated;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::Serialize;
+use skep::kernel::{
+    MapError, SysError,
+    inspect::{self, Kind, Owner},
+};
+
+use crate::exit::Cannot;
+
+/// The errnos of a process without rights, and of a kernel without the call.
+const EPERM: i32 = 1;
+const EACCES: i32 = 13;
+const ENOSYS: i32 = 38;
+
+/// Turns "not permitted" into an error that says what is missing and what works instead.
+fn rights<T>(what: &str, result: Result<T, SysError>) -> anyhow::Result<T> {
+    result.map_err(|e| of_errno(what, e.errno()).unwrap_or_else(|| e.into()))
+}
+
+/// As [`rights`], for operations on maps.
+fn map_rights<T>(what: &str, result: Result<T, MapError>) -> anyhow::Result<T> {
+    result.map_err(|e| of_errno(what, e.source.errno()).unwrap_or_else(|| e.into()))
+}
+
+fn of_errno(what: &str, errno: i32) -> Option<anyhow::Error> {
+    let missing = match errno {
+        EPERM | EACCES => format!("{what}: not permitted, or the object is read-only"),
+        ENOSYS => format!("{what}: this kernel was built without bpf(2)"),
+        _ => return None,
+    };
+    let hint = "ids of loaded objects need CAP_SYS_ADMIN, maps CAP_BPF; without them `skep inspect` \
+                and `skep run --engine embedded` still work, and `skep doctor` says what does not";
+    Some(Cannot { missing, hint: hint.into() }.into())
+}
+
+/// A process that holds an object.
+#[derive(Clone, Debug, Serialize)]
+struct Holder {
+    pid: u32,
+    comm: String,
+}
+
+/// Who holds what and where it is pinned; asked for once per command.
+struct Holders {
+    owners: BTreeMap<(Kind, u32), Vec<Owner>>,
+    pins: BTreeMap<(Kind, u32), Vec<PathBuf>>,
+}
+
+impl Holders {
+    fn now() -> Self {
+        Self { owners: inspect::owners(), pins: inspect::pins() }
+    }
+
+    fn pids(&self, kind: Kind, id: u32) -> Vec<Holder> {
+        let holders = self.owners.get(&(kind, id)).map_or(&[][..], Vec::as_slice);
+        holders.iter().map(|o| Holder { pid: o.pid, comm: o.comm.clone() }).collect()
+    }
+
+    fn pinned(&self, kind: Kind, id: u32) -> Vec<String> {
+        let paths = self.pins.get(&(kind, id)).map_or(&[][..], Vec::as_slice);
+        paths.iter().map(|p| p.display().to_string()).collect()
+    }
+}
+
+/// The last lines of an object's text: `pinned` and `pids`.
+fn tail(pinned: &[String], pids: &[Holder]) -> String {
+    let mut text: String = pinned.iter().map(|p| format!("\n\tpinned {p}")).collect();
+    if !pids.is_empty() {
+        let names: Vec<String> = pids.iter().map(|h| format!("{}({})", h.comm, h.pid)).collect();
+        text += &format!("\n\tpids {}", names.join(", "));
+    }
+    text
+}
+
+/// Numbers with commas between.
+fn commas(ids: &[u32]) -> String {
+    ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
