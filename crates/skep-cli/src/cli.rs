@@ -22,6 +22,7 @@ pub enum Command {
     Run(cmd::run::Run),
     TestRun(cmd::test_run::TestRun),
     Inspect(cmd::inspect::Inspect),
+    Doctor(cmd::doctor::Doctor),
     #[command(subcommand)]
     Prog(cmd::manage::prog::Prog),
     #[command(subcommand)]
@@ -45,6 +46,7 @@ impl Command {
             Self::Run(c) => c.run(out),
             Self::TestRun(c) => c.run(out),
             Self::Inspect(c) => c.run(out),
+            Self::Doctor(c) => c.run(out),
             Self::Prog(c) => c.run(out),
             Self::Map(c) => c.run(out),
             Self::Link(c) => c.run(out),

@@ -9,6 +9,7 @@ const COMMANDS: &[&[&str]] = &[
     &["run"],
     &["test-run"],
     &["inspect"],
+    &["doctor"],
     &["prog"],
     &["prog", "show"],
     &["prog", "dump"],

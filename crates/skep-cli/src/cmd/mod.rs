@@ -5,6 +5,7 @@ pub mod btf;
 pub mod cbpf;
 pub mod completions;
 pub mod disasm;
+pub mod doctor;
 pub mod inspect;
 pub mod man;
 pub mod manage;

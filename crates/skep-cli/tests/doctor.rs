@@ -1,0 +1,71 @@
+//! What the doctor says: everything is answered, quickly, with and without rights.
+
+mod common;
+
+use common::{json, run, skep};
+use serde_json::Value;
+use skep::kernel::probe;
+use skep_testing::require_kernel;
+
+fn answer<'a>(rows: &'a [Value], group: &str, name: &str) -> &'a Value {
+    let found = rows.iter().find(|r| r["group"] == group && r["name"] == name);
+    found.unwrap_or_else(|| panic!("{group}: {name} is answered"))
+}
+
+#[test]
+fn answers_are_what_the_probes_find() {
+    let ran = run(&["doctor", "--json"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let rows = json(&ran.out);
+    for row in &rows {
+        let answer = row["answer"].as_str().expect("an answer is text");
+        assert!(["yes", "no", "unknown"].contains(&answer), "{row}");
+        let reason = row["detail"].as_str().is_some_and(|d| !d.is_empty());
+        assert!(answer == "yes" || reason, "a reason is given: {row}");
+        assert_eq!(row["cost"].is_string(), row["instead"].is_string(), "{row}");
+    }
+    assert_eq!(answer(&rows, "system", "embedded engine")["answer"], "yes");
+    require_kernel!(probe::can_load().into_result());
+    for (group, name) in [
+        ("system", "bpf(2) for this process"),
+        ("program types", "xdp"),
+        ("map types", "hash"),
+        ("attach", "raw_tracepoint"),
+        ("instruction set", "v2 (unsigned and signed less-than jumps)"),
+    ] {
+        assert_eq!(answer(&rows, group, name)["answer"], "yes", "{name}");
+    }
+}
+
+#[test]
+fn text_counts_and_names_what_is_missing() {
+    let ran = run(&["doctor"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    for group in ["system: ", "\nprogram types: ", "\nmap types: ", "\nattach: ", "\nhelpers: "] {
+        assert!(ran.out.contains(group), "{group}: {}", ran.out);
+    }
+    let all = run(&["doctor", "--all"]).out;
+    assert!(all.lines().count() >= ran.out.lines().count());
+}
+
+#[test]
+fn without_rights_it_says_what_it_cannot_tell_and_what_works() {
+    use std::os::unix::process::CommandExt as _;
+    let Ok(output) = skep().args(["doctor", "--json"]).uid(65_534).gid(65_534).output() else {
+        require_kernel!(Err::<(), _>("this process cannot become another user".to_owned()));
+        return;
+    };
+    assert_eq!(output.status.code(), Some(0));
+    let rows = json(&String::from_utf8(output.stdout).expect("output is text"));
+    assert_eq!(answer(&rows, "system", "embedded engine")["answer"], "yes");
+    let cap = answer(&rows, "system", "CAP_BPF");
+    assert_eq!(cap["answer"], "no", "{cap}");
+    let isa = rows.iter().filter(|r| r["group"] == "attach" || r["group"] == "instruction set");
+    assert!(isa.clone().count() > 5);
+    let bpf = answer(&rows, "system", "bpf(2) for this process");
+    if bpf["answer"] != "yes" {
+        assert!(bpf["instead"].as_str().is_some_and(|t| t.contains("--engine embedded")), "{bpf}");
+        let known = |r: &Value| r["answer"] == "yes" && r["detail"].is_null();
+        assert!(!isa.clone().any(known), "nothing was tried, so nothing is known");
+    }
+}
