@@ -147,8 +147,9 @@ mod tests {
             std::fs::write(&path, &want).unwrap();
         }
         let found = std::fs::read_to_string(&path).unwrap_or_default();
-        let differs = found.lines().zip(want.lines()).position(|(found, want)| found != want);
-        assert!(found == want, "docs/isa.md differs from line {differs:?} on; BLESS=1 rewrites it");
+        let same = found.lines().zip(want.lines()).take_while(|(found, want)| found == want);
+        let line = same.count() + 1;
+        assert!(found == want, "docs/isa.md differs from line {line} on; BLESS=1 rewrites it");
     }
 
     #[test]
