@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_abi::{AttachType, MapType, ProgType, Release};
 
+use crate::reference::{CALL, LDDW};
 use crate::spec::{ExternKind, ObjectSpec, ProgramSpec, RelocTarget};
-
-const CALL: u8 = 0x85;
-const LDDW: u8 = 0x18;
 
 /// What an object needs, over all its programs and maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

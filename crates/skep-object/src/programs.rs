@@ -13,7 +13,7 @@ use crate::elf::{Elf, Place, Rel};
 use crate::error::{ObjectError, RelocProblem};
 use crate::functions::{FuncIndex, Function, Functions};
 use crate::info::SectionInfo;
-use crate::reference::{Names, Reference};
+use crate::reference::{CALL, LDDW, Names, PSEUDO_CALL, PSEUDO_FUNC, Reference};
 use crate::spec::{ProgramSpec, Reloc, RelocTarget, Subprog};
 
 /// Most slots of one program: what a kernel takes from a privileged user.
@@ -22,18 +22,12 @@ pub(crate) const MAX_PROGRAM_SLOTS: usize = 1_000_000;
 /// programs repeat the subprograms they share, and functions may have many names.
 const MAX_BYTES: (usize, usize) = (32 << 20, 64);
 
-const CALL: u8 = 0x85;
-const LDDW: u8 = 0x18;
-/// `src` of a call of a subprogram.
-const PSEUDO_CALL: u8 = 1;
 /// `src` of a call of a kernel function.
 const PSEUDO_KFUNC_CALL: u8 = 2;
 /// `src` of a `lddw` of a map.
 const PSEUDO_MAP_FD: u8 = 1;
 /// `src` of a `lddw` of an address in a map's value.
 const PSEUDO_MAP_VALUE: u8 = 2;
-/// `src` of a `lddw` of a subprogram's address.
-const PSEUDO_FUNC: u8 = 4;
 
 /// Everything a program is made of.
 pub(crate) struct Linker<'a, 'd> {

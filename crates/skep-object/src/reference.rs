@@ -15,7 +15,14 @@ pub(crate) const R_BPF_64_ABS64: u32 = 2;
 /// Call: the addend is in `imm`, in slots.
 pub(crate) const R_BPF_64_32: u32 = 10;
 
-const LDDW: u8 = 0x18;
+/// Opcode of a call.
+pub(crate) const CALL: u8 = 0x85;
+/// Opcode of the first slot of a 64-bit constant or address.
+pub(crate) const LDDW: u8 = 0x18;
+/// `src` of a call of a subprogram.
+pub(crate) const PSEUDO_CALL: u8 = 1;
+/// `src` of a `lddw` of a subprogram's address.
+pub(crate) const PSEUDO_FUNC: u8 = 4;
 
 /// What an instruction refers to.
 #[derive(Clone, Copy, Debug)]

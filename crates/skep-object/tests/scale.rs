@@ -7,6 +7,7 @@ use skep_btf::ext::{BtfExt, CoreRelo, ExtSection};
 use skep_btf::{
     Array, Builder, Encoding, Func, Linkage, Member, SecVar, TypeId, Var as Variable, dump,
 };
+use skep_object::write::ObjectWriter;
 use skep_object::{ObjectError, ObjectSpec};
 
 /// In proportion, each takes a fraction of a second; multiplied, minutes.
@@ -320,4 +321,22 @@ fn one_function_under_many_names_does_not_fill_the_memory() {
     assert!(spec.programs.is_empty());
     let spec = parse(aliases("xdp", GLOBAL, 2_000, 20)).expect("twenty are fine");
     assert_eq!(spec.programs.len(), 20);
+}
+
+#[test]
+fn many_programs_are_written_as_fast_as_they_are_read() {
+    const COUNT: usize = 20_000;
+    let mut file = File::new();
+    let code = file.data(&EXIT);
+    let name = file.name("f");
+    for n in 0..COUNT {
+        let section = file.name(&format!("kprobe/f{n}"));
+        let index = file.section(section, PROGBITS, EXEC, code);
+        file.symbol(name, GLOBAL, FUNC, 0, index, 8);
+    }
+    let spec = parse(file).expect("programs");
+    let start = Instant::now();
+    let bytes = ObjectWriter::new(&spec).to_bytes().expect("fits");
+    assert!(start.elapsed() < SLOW, "{} bytes took {:?}", bytes.len(), start.elapsed());
+    assert_eq!(ObjectSpec::parse(&bytes).expect("an object").programs.len(), COUNT);
 }

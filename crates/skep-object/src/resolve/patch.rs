@@ -3,13 +3,12 @@
 use skep_btf::core::{Patch, Width};
 use skep_isa::{Pc, Slot};
 
+use crate::reference::{CALL, LDDW};
 use crate::spec::{Poison, ProgramSpec};
 
 /// Helper number of a poisoned instruction: no kernel has it, and its log names it.
 pub const POISON_HELPER: i32 = 0x0bad_2310;
 
-const CALL: u8 = 0x85;
-const LDDW: u8 = 0x18;
 /// Low bits of the opcode: the class.
 const CLASS: u8 = 0x07;
 const LD: u8 = 0x00;

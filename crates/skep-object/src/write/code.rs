@@ -12,13 +12,8 @@ use skep_isa::Slot;
 use super::WriteError;
 use super::elf::{ALLOC, Bind, EXEC, Kind, SectionId, Symbol, SymbolId, Writer};
 use crate::functions::TEXT;
-use crate::reference::{R_BPF_64_32, R_BPF_64_64};
+use crate::reference::{CALL, LDDW, PSEUDO_CALL, PSEUDO_FUNC, R_BPF_64_32, R_BPF_64_64};
 use crate::spec::{ProgramSpec, RelocTarget, Subprog};
-
-const CALL: u8 = 0x85;
-const LDDW: u8 = 0x18;
-const PSEUDO_CALL: u8 = 1;
-const PSEUDO_FUNC: u8 = 4;
 
 /// What an engine's reference becomes in the file.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +52,11 @@ pub(super) struct Code {
     functions: Vec<Function>,
     /// Sections in file order: name, functions.
     sections: Vec<(String, Vec<usize>)>,
+    /// Position in `sections` by name.
+    section_of: HashMap<String, usize>,
     /// Number of the function of each program.
     entries: Vec<usize>,
-    /// Functions by name, to find copies.
+    /// Subprograms by name, to find copies; a program's own function is never one.
     by_name: HashMap<String, Vec<usize>>,
 }
 
@@ -82,7 +79,9 @@ impl Code {
             numbers.push(known.unwrap_or(next));
             if known.is_none() {
                 let section = if at == 0 { program.section.as_str() } else { TEXT };
-                self.by_name.entry(part.name.clone()).or_default().push(next);
+                if at > 0 {
+                    self.by_name.entry(part.name.clone()).or_default().push(next);
+                }
                 self.put(section, next);
                 next += 1;
             }
@@ -106,9 +105,13 @@ impl Code {
     }
 
     fn put(&mut self, section: &str, function: usize) {
-        match self.sections.iter_mut().find(|(name, _)| name == section) {
+        let known = self.section_of.get(section).and_then(|&at| self.sections.get_mut(at));
+        match known {
             Some((_, functions)) => functions.push(function),
-            None => self.sections.push((section.to_owned(), vec![function])),
+            None => {
+                self.section_of.insert(section.to_owned(), self.sections.len());
+                self.sections.push((section.to_owned(), vec![function]));
+            }
         }
     }
 
@@ -131,7 +134,6 @@ impl Code {
                 candidates
                     .iter()
                     .copied()
-                    .filter(|n| !self.entries.contains(n))
                     .find(|&n| self.functions.get(n).is_some_and(|f| same_text(f, part)))
             })
             .collect();
