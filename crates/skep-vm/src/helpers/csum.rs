@@ -1,13 +1,12 @@
 //! Internet checksums: the kernel's arithmetic, and the helpers on it.
 
 use super::{Body, Call, Outcome, errno};
+use crate::maps::ENOTSUPP;
 use crate::run::Run;
 
 pub(super) const BODIES: &[(i32, Body)] =
     &[(10, l3_replace), (11, l4_replace), (28, diff), (40, update), (135, level)];
 
-/// `ENOTSUPP`, which programs see and user space has no name for.
-const ENOTSUPP: i32 = 524;
 /// `BPF_F_HDR_FIELD_MASK`
 const FIELD_MASK: u64 = 0xf;
 /// `BPF_F_PSEUDO_HDR`

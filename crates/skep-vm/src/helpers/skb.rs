@@ -2,6 +2,7 @@
 
 use super::{Body, Call, Outcome, Stop, errno};
 use crate::context::{ETH_HLEN, SkBuff};
+use crate::maps::ENOTSUPP;
 use crate::run::Run;
 
 pub(super) const BODIES: &[(i32, Body)] = &[
@@ -27,8 +28,6 @@ pub(super) const BODIES: &[(i32, Body)] = &[
     (80, |_, _| Ok(1)),
 ];
 
-/// `ENOTSUPP`, which programs see and user space has no name for.
-const ENOTSUPP: i32 = 524;
 /// Most bytes that a packet can grow to (`SKB_MAX_ALLOC` with 4 KiB pages).
 const MAX_LEN: usize = 16384 - 320;
 const ETH_P_IP: u16 = 0x0800;
