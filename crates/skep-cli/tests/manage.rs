@@ -13,7 +13,7 @@ use skep::{
         probe,
     },
 };
-use skep_testing::{has_tool, require_kernel};
+use skep_testing::{has_tool, require_kernel, sandbox, veth};
 
 /// The example object in the kernel. One test at a time has it, so that its names are unique.
 struct Held {
@@ -237,4 +237,37 @@ fn wrong_words_are_wrong_usage() {
     for words in ["prog show nonsense 1", "map show id", "link show tag 00", "map lookup"] {
         assert_eq!(run(&words.split(' ').collect::<Vec<_>>()).code, 2, "{words}");
     }
+}
+
+#[test]
+fn objects_are_pinned_and_links_detached() {
+    require_kernel!(probe::can_load().into_result());
+    let done = sandbox(|| {
+        veth("left", "right")?;
+        let map = hash("manage_pin");
+        let id = map.id().unwrap();
+        ok(&format!("map pin id {id} /sys/fs/bpf/manage_map"));
+        drop(map);
+        let [row] = json(&ok("map show pinned /sys/fs/bpf/manage_map --json")).try_into().unwrap();
+        let row: Value = row;
+        assert_eq!((&row["id"], &row["pinned"][0]), (&id.into(), &"/sys/fs/bpf/manage_map".into()));
+        assert_eq!(run(&["prog", "show", "pinned", "/sys/fs/bpf/manage_map"]).code, 1);
+
+        let slots = skep::isa::asm::assemble("r0 = 2\nexit").unwrap();
+        let new = skep::kernel::ProgramLoad::new("manage_xdp", skep::abi::ProgType::XDP, &slots);
+        let program = skep::kernel::Program::load(&new).unwrap();
+        let left = skep::ifindex("left").unwrap();
+        let link = skep::kernel::link::attach_xdp(&program, left, Default::default()).unwrap();
+        let prog_id = program.info().unwrap().id;
+        let shown = || {
+            let rows = json(&ok("link list --json"));
+            rows.into_iter().find(|r| r["prog_id"] == prog_id).expect("the link is listed")
+        };
+        assert_eq!((&shown()["type"], &shown()["ifindex"]), (&"xdp".into(), &left.into()));
+        ok(&format!("link detach id {}", shown()["id"]));
+        assert_eq!(shown()["ifindex"], 0, "the link is on no device any more");
+        drop(link);
+        Ok::<_, String>(())
+    });
+    require_kernel!(done.and_then(|inside| inside));
 }

@@ -21,7 +21,13 @@ pub(super) const ISA: &str = "instruction set";
 
 pub(super) fn programs() -> Vec<Check> {
     let known = ProgType::ALL.iter().filter(|&&t| t != ProgType::UNSPEC);
-    known.map(|&t| Check::tried(PROGRAMS, t.to_string(), || probe::prog_type(t))).collect()
+    let support = |t| match probe::prog_type(t) {
+        Support::Unknown(_) if t == ProgType::STRUCT_OPS => {
+            Support::Unknown("needs a structure of the kernel to attach to; not tried".into())
+        }
+        other => other,
+    };
+    known.map(|&t| Check::tried(PROGRAMS, t.to_string(), || support(t))).collect()
 }
 
 pub(super) fn maps() -> Vec<Check> {
