@@ -126,7 +126,7 @@ fn module_btfs(kernel: &Btf) -> Vec<Btf> {
 
 /// Do system calls get their arguments in a `struct pt_regs *`? Their functions are then named
 /// for the architecture.
-fn has_syscall_wrapper() -> Result<bool, TargetError> {
+pub(crate) fn has_syscall_wrapper() -> Result<bool, TargetError> {
     let names = ["__x64_sys_bpf", "__arm64_sys_bpf", "__s390x_sys_bpf", "__riscv_sys_bpf"];
     Ok(!kernel_symbols(&names)?.is_empty())
 }

@@ -5,8 +5,10 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use skep_abi::{AttachType, ProgType};
 
 use super::{
-    AttachError, Direction, Link, PacketSocket, XdpMode, attach_raw_tracepoint,
-    attach_socket_filter, attach_tc, attach_tp_btf, attach_tracepoint, attach_xdp,
+    AttachError, Direction, IterTarget, Link, Netfilter, PacketSocket, PerfEvent, XdpMode,
+    attach_cgroup, attach_freplace, attach_iter, attach_lsm, attach_netfilter, attach_netns,
+    attach_perf_event, attach_raw_tracepoint, attach_socket_filter, attach_tc, attach_tp_btf,
+    attach_tracepoint, attach_tracing, attach_xdp, section::attach_probe,
 };
 use crate::program::Program;
 
@@ -28,6 +30,18 @@ pub enum Target<'a> {
     },
     /// A socket, for a socket filter.
     Socket(BorrowedFd<'a>),
+    /// A cgroup (version 2), an open directory.
+    Cgroup(BorrowedFd<'a>),
+    /// A network namespace, an open `/proc/PID/ns/net`: socket look-up, flow dissector.
+    Netns(BorrowedFd<'a>),
+    /// A place in netfilter of the current network namespace.
+    Netfilter(Netfilter),
+    /// A perf event.
+    PerfEvent(PerfEvent),
+    /// One process, for uprobes; the section name says where in it.
+    Process(u32),
+    /// What an iterator walks over.
+    Iter(IterTarget<'a>),
 }
 
 impl Target<'_> {
@@ -56,6 +70,16 @@ enum How {
     Xdp,
     Tc,
     SocketFilter,
+    /// A kprobe or uprobe: the section name says which.
+    Probe,
+    PerfEvent,
+    Tracing,
+    Lsm,
+    Replace,
+    Iterator,
+    Cgroup,
+    Netns,
+    Netfilter,
     /// Not here; what works instead.
     Not(&'static str),
 }
@@ -91,7 +115,7 @@ macro_rules! hooks {
     (@ $attach:ident) => { Some(AttachType::$attach) };
 }
 
-const TP_BTF: &str = "a BTF tracepoint, raw tracepoint or tracepoint nearby";
+const FENTRY: &str = "one program per function, or kprobe.multi";
 const TC: &str = "tc on the interface";
 const TEST_RUN: &str = "test_run";
 
@@ -100,10 +124,13 @@ hooks! {
     RAW_TRACEPOINT, -, "raw tracepoint", How::RawTracepoint;
     RAW_TRACEPOINT_WRITABLE, -, "writable raw tracepoint", How::RawTracepoint;
     TRACING, TRACE_RAW_TP, "BTF tracepoint", How::BtfTracepoint;
-    TRACING, TRACE_ITER, "iterator", How::Not(TEST_RUN);
-    TRACING, -, "fentry, fexit or fmod_ret", How::Not(TP_BTF);
-    KPROBE, -, "kprobe or uprobe", How::Not(TP_BTF);
-    PERF_EVENT, -, "perf event", How::Not(TP_BTF);
+    TRACING, TRACE_ITER, "iterator", How::Iterator;
+    TRACING, TRACE_FENTRY_MULTI, "fentry of many functions", How::Not(FENTRY);
+    TRACING, TRACE_FEXIT_MULTI, "fexit of many functions", How::Not(FENTRY);
+    TRACING, TRACE_FSESSION_MULTI, "fsession of many functions", How::Not(FENTRY);
+    TRACING, -, "fentry, fexit or fmod_ret", How::Tracing;
+    KPROBE, -, "kprobe or uprobe", How::Probe;
+    PERF_EVENT, -, "perf event", How::PerfEvent;
     XDP, XDP_DEVMAP, "XDP in a device map", How::Not("storing it in an entry of the device map");
     XDP, XDP_CPUMAP, "XDP in a CPU map", How::Not("storing it in an entry of the CPU map");
     XDP, -, "XDP", How::Xdp;
@@ -112,27 +139,28 @@ hooks! {
     SCHED_CLS, -, "tc", How::Tc;
     SCHED_ACT, -, "tc action", How::Not(TC);
     SOCKET_FILTER, -, "socket filter", How::SocketFilter;
-    CGROUP_SKB, -, "cgroup packets", How::Not(TC);
-    CGROUP_SOCK, -, "cgroup sockets", How::Not("tracepoint sock/inet_sock_set_state, to observe");
-    CGROUP_SOCK_ADDR, -, "cgroup socket addresses", How::Not(TEST_RUN);
-    CGROUP_SOCKOPT, -, "cgroup socket options", How::Not(TEST_RUN);
-    CGROUP_DEVICE, -, "cgroup devices", How::Not(TEST_RUN);
-    CGROUP_SYSCTL, -, "cgroup sysctl", How::Not(TEST_RUN);
-    SOCK_OPS, -, "socket operations", How::Not("tracepoint sock/inet_sock_set_state, to observe");
+    CGROUP_SKB, -, "cgroup packets", How::Cgroup;
+    CGROUP_SOCK, -, "cgroup sockets", How::Cgroup;
+    CGROUP_SOCK_ADDR, -, "cgroup socket addresses", How::Cgroup;
+    CGROUP_SOCKOPT, -, "cgroup socket options", How::Cgroup;
+    CGROUP_DEVICE, -, "cgroup devices", How::Cgroup;
+    CGROUP_SYSCTL, -, "cgroup sysctl", How::Cgroup;
+    SOCK_OPS, -, "socket operations", How::Cgroup;
     SK_SKB, -, "socket map streams", How::Not(TEST_RUN);
     SK_MSG, -, "socket map messages", How::Not(TEST_RUN);
-    SK_LOOKUP, -, "socket lookup", How::Not(TEST_RUN);
+    SK_LOOKUP, -, "socket lookup", How::Netns;
     SK_REUSEPORT, -, "reuseport groups", How::Not(TEST_RUN);
-    FLOW_DISSECTOR, -, "flow dissector", How::Not(TEST_RUN);
-    NETFILTER, -, "netfilter", How::Not(TC);
+    FLOW_DISSECTOR, -, "flow dissector", How::Netns;
+    NETFILTER, -, "netfilter", How::Netfilter;
     LWT_IN, -, "routes", How::Not(TC);
     LWT_OUT, -, "routes", How::Not(TC);
     LWT_XMIT, -, "routes", How::Not(TC);
     LWT_SEG6LOCAL, -, "routes", How::Not(TC);
     LIRC_MODE2, -, "infrared receivers", How::Not(TEST_RUN);
     STRUCT_OPS, -, "struct_ops", How::Not(TEST_RUN);
-    EXT, -, "replacing a BPF function", How::Not("a tail call that the program makes");
-    LSM, -, "LSM", How::Not(TP_BTF);
+    EXT, -, "replacing a BPF function", How::Replace;
+    LSM, LSM_CGROUP, "LSM of a cgroup", How::Cgroup;
+    LSM, -, "LSM", How::Lsm;
     SYSCALL, -, "nothing: it is run", How::Not(TEST_RUN);
 }
 
@@ -188,7 +216,22 @@ pub fn attach(program: &Program, target: &Target<'_>) -> Result<Link, AttachErro
             })?;
             attach_socket_filter(program, socket.as_fd())
         }
-        (How::SocketFilter, Target::Section) => Err(needs("a socket or an interface")),
+        (How::Probe, &Target::Process(pid)) => attach_probe(program, Some(pid)),
+        (How::Probe, _) => attach_probe(program, None),
+        (How::Tracing, _) => attach_tracing(program),
+        (How::Lsm, _) => attach_lsm(program),
+        (How::Replace, _) => attach_freplace(program, None),
+        (How::PerfEvent, Target::PerfEvent(event)) => attach_perf_event(program, event),
+        (How::Iterator, &Target::Iter(target)) => attach_iter(program, target),
+        (How::Iterator, _) => attach_iter(program, IterTarget::All),
+        (How::Cgroup, &Target::Cgroup(cgroup)) => attach_cgroup(program, cgroup),
+        (How::Netns, &Target::Netns(netns)) => attach_netns(program, netns),
+        (How::Netfilter, Target::Netfilter(at)) => attach_netfilter(program, at),
+        (How::PerfEvent, _) => Err(needs("a perf event")),
+        (How::Cgroup, _) => Err(needs("a cgroup")),
+        (How::Netns, _) => Err(needs("a network namespace")),
+        (How::Netfilter, _) => Err(needs("a place in netfilter")),
+        (How::SocketFilter, _) => Err(needs("a socket or an interface")),
         (How::Xdp | How::Tc, _) => Err(needs("an interface")),
         (How::Not(nearest), _) => Err(not_yet(row.name, nearest)),
     }

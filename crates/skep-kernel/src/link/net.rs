@@ -13,7 +13,7 @@ use std::{
 
 use skep_abi::AttachType;
 
-use super::{AttachError, Held, Link, trace::no_such_link};
+use super::{AttachError, Held, Link, refused, trace::no_such_link};
 use crate::{
     netlink::{CLSACT_EGRESS, CLSACT_INGRESS, Filter, Socket},
     program::Program,
@@ -96,10 +96,6 @@ impl fmt::Display for Direction {
 /// `ENODEV` when there is none of this name.
 pub fn ifindex(name: &str) -> Result<u32, SysError> {
     sys::interface_index(name)
-}
-
-fn refused(program: &Program, hook: &str, source: SysError) -> AttachError {
-    AttachError::Refused { program: program.name().to_owned(), hook: hook.to_owned(), source }
 }
 
 /// Attaches an XDP program to an interface.

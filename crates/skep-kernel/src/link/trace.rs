@@ -1,22 +1,12 @@
 //! Tracepoints, raw tracepoints, BTF tracepoints.
 
-use std::{
-    ffi::CString,
-    fs, io,
-    os::fd::{AsFd as _, AsRawFd as _},
-    path::{Path, PathBuf},
-};
+use std::{ffi::CString, io, os::fd::AsFd as _};
 
-use skep_abi::AttachType;
-
-use super::{AttachError, Held, Link};
+use super::{AttachError, Held, Link, event::on_event, tracefs::Tracefs};
 use crate::{
     program::Program,
-    sys::{self, LinkTarget, SysError},
+    sys::{self, SysError},
 };
-
-/// Where tracefs usually is.
-const TRACEFS: &[&str] = &["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Attaches to a tracepoint, `syscalls`/`sys_enter_openat`.
 ///
@@ -37,21 +27,7 @@ pub fn attach_tracepoint(
     };
     let id = tracepoint_id(category, name)?;
     let event = sys::tracepoint_event(id).map_err(fail)?;
-    let target = LinkTarget::Fd(event.as_fd());
-    let held = match sys::link_create(program.as_fd(), target, AttachType::PERF_EVENT.0, 0) {
-        Ok(link) => Held::LinkedEvent { link, event },
-        Err(e) if no_such_link(&e) => {
-            sys::perf_set_bpf(event.as_fd(), program.as_fd()).map_err(fail)?;
-            Held::Event(event)
-        }
-        Err(e) => return Err(fail(e)),
-    };
-    match &held {
-        Held::LinkedEvent { event, .. } | Held::Event(event) => {
-            sys::perf_enable(event.as_fd()).map_err(fail)?;
-        }
-        _ => {}
-    }
+    let held = on_event(program, event).map_err(fail)?;
     Ok(Link::new(held, hook))
 }
 
@@ -105,21 +81,8 @@ fn tracepoint_id(category: &str, name: &str) -> Result<u64, AttachError> {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "not a tracepoint's name");
         return Err(fail(true, source));
     }
-    let read = |root: &Path| {
-        let text = fs::read_to_string(root.join("events").join(category).join(name).join("id"))?;
-        text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a number"))
-    };
-    if let Some(root) = TRACEFS.iter().find(|root| Path::new(root).join("events").exists()) {
-        return read(Path::new(root)).map_err(|e| fail(true, e));
-    }
-    // Not mounted: a mount that nobody else sees, and that ends with its descriptor.
-    match sys::detached_mount(c"tracefs") {
-        Ok(mount) => {
-            let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
-            read(&root).map_err(|e| fail(true, e))
-        }
-        Err(e) => Err(fail(false, e.source)),
-    }
+    let tracefs = Tracefs::find().map_err(|e| fail(false, e.source))?;
+    tracefs.event_id(category, name).map_err(|e| fail(true, e))
 }
 
 #[cfg(test)]

@@ -188,12 +188,24 @@ blocks! {
         token_fd: i32,
     }
     /// Head of a new link; `extra` belongs to the kind (cookie, relative link and revision).
-    LinkCreateAttr, 48 {
+    LinkCreateAttr, 64 {
         prog_fd: u32,
         target: u32,
         attach_type: u32,
         flags: u32,
-        extra: [u64; 4],
+        extra: [u64; 6],
+    }
+    /// A program at a hook, the way before links.
+    ProgAttachAttr, 16 {
+        target_fd: u32,
+        attach_bpf_fd: u32,
+        attach_type: u32,
+        attach_flags: u32,
+    }
+    /// A reader of an iterator's link.
+    IterCreateAttr, 8 {
+        link_fd: u32,
+        flags: u32,
     }
 }
 
@@ -206,6 +218,8 @@ commands! {
     ProgLoad(ProgLoadAttr) = 5, "BPF_PROG_LOAD";
     ObjPin(ObjPath) = 6, "BPF_OBJ_PIN";
     ObjGet(ObjPath) = 7, "BPF_OBJ_GET";
+    ProgAttach(ProgAttachAttr) = 8, "BPF_PROG_ATTACH";
+    ProgDetach(ProgAttachAttr) = 9, "BPF_PROG_DETACH";
     ProgTestRun(TestRunAttr) = 10, "BPF_PROG_TEST_RUN";
     ProgNextId(GetId) = 11, "BPF_PROG_GET_NEXT_ID";
     MapNextId(GetId) = 12, "BPF_MAP_GET_NEXT_ID";
@@ -225,5 +239,6 @@ commands! {
     LinkCreate(LinkCreateAttr) = 28, "BPF_LINK_CREATE";
     LinkFdById(GetId) = 30, "BPF_LINK_GET_FD_BY_ID";
     LinkNextId(GetId) = 31, "BPF_LINK_GET_NEXT_ID";
+    IterCreate(IterCreateAttr) = 33, "BPF_ITER_CREATE";
     LinkDetach(LinkFd) = 34, "BPF_LINK_DETACH";
 }

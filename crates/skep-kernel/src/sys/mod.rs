@@ -10,6 +10,7 @@ mod attr;
 mod btf;
 mod error;
 mod fs;
+mod hook;
 mod ids;
 mod link;
 mod map;
@@ -29,6 +30,7 @@ use attr::Attr;
 pub(crate) use btf::btf_load;
 pub use error::{ENOTSUPP, SysError};
 pub(crate) use fs::{detached_mount, wait_readable};
+pub(crate) use hook::{LinkExtra, iter_create, link_create_with, prog_attach, prog_detach};
 pub(crate) use ids::{
     ObjectKind, RawLink, btf_bytes, link_detach, link_raw, next_id, open_id, prog_raw,
 };
@@ -40,7 +42,8 @@ pub(crate) use net::{
 };
 pub(crate) use obj::{MapInfo, map_by_id, map_info, obj_get, obj_pin};
 pub(crate) use perf::{
-    bpf_output_event, lost_samples, perf_enable, perf_set_bpf, tracepoint_event,
+    Sampled, bpf_output_event, lost_samples, perf_enable, perf_set_bpf, probe_event, sampled_event,
+    tracepoint_event,
 };
 pub use prog::{ProgInfo, TestRun, TestRunOptions};
 pub(crate) use prog::{ProgLoad, prog_get, prog_info, prog_load, test_run};

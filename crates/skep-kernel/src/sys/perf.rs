@@ -1,10 +1,13 @@
 //! Perf events: tracepoints, and the per-CPU buffers programs write samples to.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::{
+    ffi::CStr,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+};
 
 use super::SysError;
 
-/// First 64 bytes of `struct perf_event_attr` (`PERF_ATTR_SIZE_VER0`); the kernel reads the rest
+/// First 72 bytes of `struct perf_event_attr` (`PERF_ATTR_SIZE_VER1`); the kernel reads the rest
 /// as 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,15 +22,18 @@ struct PerfEventAttr {
     wakeup_events: u32,
     bp_type: u32,
     config1: u64,
+    config2: u64,
 }
 
-const _: () = assert!(size_of::<PerfEventAttr>() == 64);
+const _: () = assert!(size_of::<PerfEventAttr>() == 72);
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_TYPE_TRACEPOINT: u32 = 2;
 const PERF_COUNT_SW_BPF_OUTPUT: u64 = 10;
 const PERF_FORMAT_LOST: u64 = 1 << 4;
 const PERF_SAMPLE_RAW: u64 = 1 << 10;
+const FLAG_DISABLED: u64 = 1;
+const FLAG_FREQUENCY: u64 = 1 << 10;
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
 const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
 const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
@@ -42,7 +48,57 @@ pub(crate) fn tracepoint_event(id: u64) -> Result<OwnedFd, SysError> {
         wakeup_events: 1,
         ..Default::default()
     };
-    open(attr, 0)
+    open(attr, None, Some(0))
+}
+
+/// An event whose occurrences or samples run a program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sampled {
+    /// Raw `type`.
+    pub(crate) event_type: u32,
+    /// Raw `config`.
+    pub(crate) config: u64,
+    /// Period, or frequency in hertz.
+    pub(crate) sample_period: u64,
+    /// Is the period a frequency?
+    pub(crate) frequency: bool,
+}
+
+/// Opens a counting event, disabled until a program is attached.
+pub(crate) fn sampled_event(
+    event: &Sampled,
+    pid: Option<u32>,
+    cpu: Option<u32>,
+) -> Result<OwnedFd, SysError> {
+    let attr = PerfEventAttr {
+        event_type: event.event_type,
+        config: event.config,
+        sample_period: event.sample_period,
+        flags: FLAG_DISABLED | if event.frequency { FLAG_FREQUENCY } else { 0 },
+        ..Default::default()
+    };
+    open(attr, pid, cpu)
+}
+
+/// Opens an event of the `kprobe` or `uprobe` PMU: `name` is a function of the kernel or the path
+/// of a binary, `offset` counts from its start. `pid` limits it to one process.
+pub(crate) fn probe_event(
+    event_type: u32,
+    config: u64,
+    name: &CStr,
+    offset: u64,
+    pid: Option<u32>,
+) -> Result<OwnedFd, SysError> {
+    let attr = PerfEventAttr {
+        event_type,
+        config,
+        config1: name.as_ptr().addr() as u64,
+        config2: offset,
+        ..Default::default()
+    };
+    // Of one process on every CPU, or of all on one CPU: a program on it sees all CPUs.
+    let cpu = if pid.is_some() { None } else { Some(0) };
+    open(attr, pid, cpu)
 }
 
 /// The event whose buffer receives what programs on `cpu` output, and whether it counts what found
@@ -56,9 +112,11 @@ pub(crate) fn bpf_output_event(cpu: u32) -> Result<(OwnedFd, bool), SysError> {
         wakeup_events: 1,
         ..Default::default()
     };
-    match open(PerfEventAttr { read_format: PERF_FORMAT_LOST, ..attr }, cpu) {
+    match open(PerfEventAttr { read_format: PERF_FORMAT_LOST, ..attr }, None, Some(cpu)) {
         Ok(event) => Ok((event, true)),
-        Err(e) if e.errno() == libc::EINVAL => open(attr, cpu).map(|event| (event, false)),
+        Err(e) if e.errno() == libc::EINVAL => {
+            open(attr, None, Some(cpu)).map(|event| (event, false))
+        }
         Err(e) => Err(e),
     }
 }
@@ -73,18 +131,20 @@ pub(crate) fn lost_samples(event: BorrowedFd<'_>) -> u64 {
     if usize::try_from(got) == Ok(len) { values[1] } else { 0 }
 }
 
-fn open(mut attr: PerfEventAttr, cpu: u32) -> Result<OwnedFd, SysError> {
-    attr.size = 64;
-    let every_process: libc::pid_t = -1;
+/// `None` is every process, every CPU.
+fn open(mut attr: PerfEventAttr, pid: Option<u32>, cpu: Option<u32>) -> Result<OwnedFd, SysError> {
+    attr.size = 72;
+    let number = |n: Option<u32>| n.map_or(-1, u32::cast_signed);
     let no_group: libc::c_int = -1;
     // SAFETY: the kernel reads `attr.size` bytes, which is the size of `attr` (asserted above),
-    // live past the call.
+    // live past the call; where `config1` is an address, it is that of a NUL-terminated string
+    // that the caller of this module's function still holds.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
             &raw const attr,
-            every_process,
-            cpu.cast_signed(),
+            number(pid),
+            number(cpu),
             no_group,
             PERF_FLAG_FD_CLOEXEC,
         )

@@ -1,0 +1,182 @@
+//! Functions of the kernel: kprobes, one or many at once, and those of system calls.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::{CStr, CString},
+    os::fd::AsFd as _,
+};
+
+use skep_abi::AttachType;
+
+use super::{
+    AttachError, Held, Link, elf::glob, event::on_event, refused, tracefs, tracefs::Tracefs,
+    uprobe::Pmu,
+};
+use crate::{
+    program::Program,
+    sys::{self, LinkExtra, LinkTarget, SysError},
+    target,
+};
+
+/// Where a kprobe fires.
+#[derive(Clone, Copy, Debug)]
+pub struct Kprobe<'a> {
+    /// The function, as `/proc/kallsyms` has it.
+    pub function: &'a str,
+    /// Bytes behind its start.
+    pub offset: u64,
+    /// When the function returns, not when it is entered.
+    pub returns: bool,
+}
+
+impl<'a> Kprobe<'a> {
+    /// The entry of a function.
+    pub const fn function(function: &'a str) -> Self {
+        Self { function, offset: 0, returns: false }
+    }
+
+    fn hook(&self) -> String {
+        let kind = if self.returns { "kretprobe" } else { "kprobe" };
+        match self.offset {
+            0 => format!("{kind} {}", self.function),
+            offset => format!("{kind} {}+{offset:#x}", self.function),
+        }
+    }
+}
+
+fn no_nul(name: &str) -> Result<CString, SysError> {
+    CString::new(name)
+        .map_err(|_| SysError::errno_of("perf_event_open", libc::EINVAL, "the name has a NUL"))
+}
+
+/// Attaches to a function of the kernel: by a perf event of the kprobe PMU, and where there is
+/// none by a probe in tracefs.
+///
+/// # Errors
+///
+/// `ENOENT` when the kernel has no such function, or no kprobes; `EINVAL` when it may not be
+/// probed there.
+pub fn attach_kprobe(program: &Program, probe: &Kprobe<'_>) -> Result<Link, AttachError> {
+    let pmu = match Pmu::find("kprobe") {
+        Ok(pmu) => pmu,
+        Err(first) => {
+            let by_tracefs = attach_kprobe_by_tracefs(program, probe);
+            // Without either, the kernel's words about the better way.
+            return by_tracefs.map_err(|_| refused(program, &probe.hook(), first));
+        }
+    };
+    let hook = probe.hook();
+    let config = pmu.config(probe.returns);
+    let event = no_nul(probe.function)
+        .and_then(|name| sys::probe_event(pmu.event_type, config, &name, probe.offset, None));
+    let held = event.and_then(|event| on_event(program, event));
+    Ok(Link::new(held.map_err(|source| refused(program, &hook, source))?, hook))
+}
+
+/// Attaches to a function of the kernel by a probe that tracefs defines, the way before Linux
+/// 4.17. The probe is called `skep/probe_PID_N`.
+///
+/// # Errors
+///
+/// `ENOENT` when the kernel has no such function, or no kprobes.
+#[doc(alias = "kprobe_events")]
+pub fn attach_kprobe_by_tracefs(
+    program: &Program,
+    probe: &Kprobe<'_>,
+) -> Result<Link, AttachError> {
+    let hook = probe.hook();
+    let fail = |source| refused(program, &hook, source);
+    if !probe.function.bytes().all(|c| c.is_ascii_graphic()) {
+        let hint = "not a function's name";
+        return Err(fail(SysError::errno_of("kprobe_events", libc::EINVAL, hint)));
+    }
+    let place = format!("{}+{:#x}", probe.function, probe.offset);
+    let (definition, id) = tracefs::Probe::define(probe.returns, &place).map_err(fail)?;
+    let event = sys::tracepoint_event(id);
+    let event = event.and_then(|event| on_event(program, event)).map_err(fail)?;
+    Ok(Link::new(Held::Traced { event: Box::new(event), probe: definition }, hook))
+}
+
+/// Attaches to the function of a system call, `openat`, whatever it is called on this machine.
+///
+/// # Errors
+///
+/// As for [`attach_kprobe`].
+pub fn attach_ksyscall(program: &Program, name: &str, returns: bool) -> Result<Link, AttachError> {
+    let wrapped = target::has_syscall_wrapper().unwrap_or(true);
+    let function = syscall_function(name, wrapped, env::consts::ARCH);
+    attach_kprobe(program, &Kprobe { function: &function, offset: 0, returns })
+}
+
+fn syscall_function(name: &str, wrapped: bool, arch: &str) -> String {
+    let prefix = match arch {
+        _ if !wrapped => "se",
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        "riscv64" => "riscv",
+        other => other,
+    };
+    format!("__{prefix}_sys_{name}")
+}
+
+/// Attaches to several functions by one link: Linux 5.18. Names may be patterns of `*` and `?`;
+/// those are looked up among the functions that can be probed.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` when the kernel was built without function probes; `ESRCH` when a function is
+/// not there, or `EADDRNOTAVAIL` when it is there twice; `EINVAL` when the kernel has no such
+/// link, or the program was not loaded for it ([`AttachType::TRACE_KPROBE_MULTI`]).
+pub fn attach_kprobe_multi(
+    program: &Program,
+    functions: &[&str],
+    returns: bool,
+) -> Result<Link, AttachError> {
+    let kind = if returns { "kretprobe" } else { "kprobe" };
+    let hook = format!("{kind} {}", functions.join(" "));
+    let fail = |source| refused(program, &hook, source);
+    let names = functions.iter().map(|name| expand(name)).collect::<Result<Vec<_>, _>>();
+    let names: Vec<CString> = names.map_err(fail)?.concat();
+    let names: Vec<&CStr> = names.iter().map(CString::as_c_str).collect();
+    let extra = LinkExtra::KprobeMulti { symbols: &names, flags: u32::from(returns) };
+    let attach_type = program.attach_type().unwrap_or(AttachType::TRACE_KPROBE_MULTI);
+    let none = LinkTarget::Ifindex(0);
+    let link = sys::link_create_with(program.as_fd(), none, attach_type.0, extra).map_err(fail)?;
+    Ok(Link::new(Held::Fd(link), hook))
+}
+
+/// The functions that a name or pattern means. Names that the kernel has twice are left out of
+/// patterns: it takes each name only once.
+fn expand(name: &str) -> Result<Vec<CString>, SysError> {
+    if !name.contains(['*', '?']) {
+        return Ok(vec![no_nul(name)?]);
+    }
+    let unreadable = |e| SysError::new("available_filter_functions", e);
+    let functions = Tracefs::find()?.functions().map_err(unreadable)?;
+    let (mut once, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    let lines = functions.lines().filter_map(|line| line.split_whitespace().next());
+    for function in lines.filter(|function| glob(name, function)) {
+        if !once.insert(function) {
+            twice.insert(function);
+        }
+    }
+    once.difference(&twice).map(|function| no_nul(function)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_calls_are_named_for_the_machine() {
+        for (wrapped, arch, want) in [
+            (true, "x86_64", "__x64_sys_openat"),
+            (true, "aarch64", "__arm64_sys_openat"),
+            (true, "s390x", "__s390x_sys_openat"),
+            (false, "x86_64", "__se_sys_openat"),
+        ] {
+            assert_eq!(syscall_function("openat", wrapped, arch), want);
+        }
+    }
+}

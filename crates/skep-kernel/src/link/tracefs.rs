@@ -1,0 +1,95 @@
+//! tracefs: where it is, numbers of its events, probes that are defined in it.
+
+use std::{
+    fs, io,
+    io::Write as _,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use crate::sys::{self, SysError};
+
+/// Where tracefs usually is.
+const USUAL: &[&str] = &["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// The group of skep's own probes, by which they are recognised.
+const GROUP: &str = "skep";
+
+/// A tracefs, mounted for everybody or only for this process.
+#[derive(Debug)]
+pub(super) struct Tracefs {
+    root: PathBuf,
+    /// Keeps a mount that nobody else sees.
+    _mount: Option<OwnedFd>,
+}
+
+impl Tracefs {
+    pub(super) fn find() -> Result<Self, SysError> {
+        if let Some(root) = USUAL.iter().find(|root| Path::new(root).join("events").exists()) {
+            return Ok(Self { root: root.into(), _mount: None });
+        }
+        // Not mounted: a mount that nobody else sees, and that ends with its descriptor.
+        let mount = sys::detached_mount(c"tracefs")?;
+        let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+        Ok(Self { root, _mount: Some(mount) })
+    }
+
+    /// The number by which `perf_event_open` knows an event.
+    pub(super) fn event_id(&self, category: &str, name: &str) -> io::Result<u64> {
+        let path = self.root.join("events").join(category).join(name).join("id");
+        let text = fs::read_to_string(path)?;
+        text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a number"))
+    }
+
+    /// Functions that kprobes may be put on, one per line, some with their module behind them.
+    pub(super) fn functions(&self) -> io::Result<String> {
+        fs::read_to_string(self.root.join("available_filter_functions"))
+    }
+}
+
+/// A probe defined in tracefs. Dropping it removes it; its events must be closed before.
+#[derive(Debug)]
+pub(super) struct Probe {
+    /// Taken by [`Probe::remove`].
+    tracefs: Option<Tracefs>,
+    name: String,
+}
+
+impl Probe {
+    /// Defines a probe: `p` or `r` (at the return), then where. Returns its event's number too.
+    pub(super) fn define(returns: bool, place: &str) -> Result<(Self, u64), SysError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let tracefs = Tracefs::find()?;
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("probe_{}_{count}", std::process::id());
+        let kind = if returns { 'r' } else { 'p' };
+        let fail = |e| SysError::new("kprobe_events", e);
+        write(&tracefs, &format!("{kind}:{GROUP}/{name} {place}")).map_err(fail)?;
+        let id = tracefs.event_id(GROUP, &name);
+        let probe = Self { tracefs: Some(tracefs), name };
+        Ok((probe, id.map_err(fail)?))
+    }
+
+    /// Removes the probe.
+    pub(super) fn remove(mut self) -> Result<(), SysError> {
+        self.end().map_err(|e| SysError::new("kprobe_events", e))
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.tracefs.take().map_or(Ok(()), |fs| write(&fs, &format!("-:{GROUP}/{}", self.name)))
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // Nobody can be told; the name says whose it was.
+        self.end().ok();
+    }
+}
+
+/// One line for `kprobe_events`. Opened to append: truncating it removes everybody's probes.
+fn write(tracefs: &Tracefs, line: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().append(true).open(tracefs.root.join("kprobe_events"))?;
+    file.write_all(format!("{line}\n").as_bytes())
+}

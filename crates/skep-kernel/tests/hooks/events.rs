@@ -1,0 +1,175 @@
+//! Perf events, iterators, writable raw tracepoints; objects whose sections name the hook.
+
+use std::{
+    io::Read as _,
+    time::{Duration, Instant},
+};
+
+use skep_btf::KindTag;
+use skep_isa::Pc;
+use skep_kernel::{
+    LoadOptions, Object, Program, ProgramLoad, Target, TestRunOptions, attach,
+    link::{IterTarget, PerfEvent, Rate, attach_iter, attach_perf_event, attach_raw_tracepoint},
+    probe, target,
+};
+use skep_object::{
+    ObjectSpec,
+    spec::{ProgramSpec, Subprog},
+};
+use skep_testing::require_kernel;
+
+use super::{AttachType, Counter, ProgType, Slot, alone, fires, load, slot};
+
+/// An object with one program, `probe`, whose section has this name.
+pub(crate) fn object(section: &str, insns: Vec<Slot>) -> Object {
+    let found = skep_abi::section::find(section).expect("the section is known");
+    let len = u32::try_from(insns.len()).expect("short");
+    let program = ProgramSpec {
+        name: "probe".into(),
+        section: section.into(),
+        prog_type: Some(found.def.prog_type),
+        attach_type: found.def.attach_type,
+        attach_to: found.target.map(str::to_owned),
+        flags: found.def.flags.load_flags(),
+        autoload: true,
+        insns,
+        subprogs: vec![Subprog { name: "probe".into(), start: Pc(0), len, local: false }],
+        relocs: Vec::new(),
+        core_relos: Vec::new(),
+        func_info: Vec::new(),
+        line_info: Vec::new(),
+        poisoned: Vec::new(),
+    };
+    let spec = ObjectSpec {
+        license: "GPL".into(),
+        version: None,
+        programs: vec![program],
+        maps: Vec::new(),
+        externs: Vec::new(),
+        btf: None,
+    };
+    let resolved = target::resolve(spec).expect("it asks for nothing");
+    Object::load(&resolved, &LoadOptions::default()).expect("it loads")
+}
+
+fn spin() {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(200) {
+        std::hint::black_box(0);
+    }
+}
+
+#[test]
+fn a_clock_runs_a_program() {
+    require_kernel!(probe::can_load().into_result());
+    let millisecond = Rate::Period(1_000_000);
+    for event in [
+        PerfEvent::cpu_clock(millisecond),
+        PerfEvent::cpu_clock(Rate::Frequency(500)),
+        PerfEvent { cpu: Some(0), ..PerfEvent::cpu_clock(millisecond) },
+    ] {
+        let counter = Counter::new();
+        // Idle time is counted too: the test need not run on the CPU it watches.
+        let program = load(ProgType::PERF_EVENT, None, &counter.all(0));
+        let link = attach_perf_event(&program, &event).expect("every kernel has this clock");
+        fires(&counter, link, spin);
+    }
+    let counter = Counter::new();
+    let object = object("perf_event", counter.own());
+    let event = PerfEvent { config: 1, ..PerfEvent::cpu_clock(millisecond) };
+    let program = object.program("probe").expect("it is there");
+    // `attach` with the clock of the calling thread.
+    let event = PerfEvent { pid: Some(0), ..event };
+    let link = attach(program, &Target::PerfEvent(event)).expect("every kernel has this clock");
+    fires(&counter, link, spin);
+    let error = attach(program, &Target::Section).expect_err("it does not say which event");
+    assert!(error.to_string().contains("needs a perf event"), "{error}");
+}
+
+#[test]
+fn an_iterator_is_read() {
+    require_kernel!(probe::can_load().into_result());
+    let btf = target::vmlinux_btf();
+    require_kernel!(btf.as_ref().map(drop).map_err(ToString::to_string));
+    // if ctx->task != 0: bpf_seq_write(ctx->meta->seq, "task", 4)
+    let text = i32::from_le_bytes(*b"task");
+    let insns = [
+        slot(0x79, 2, 1, 8, 0),
+        slot(0x15, 2, 0, 7, 0),
+        slot(0x62, 10, 0, -4, text),
+        slot(0x79, 1, 1, 0, 0),
+        slot(0x79, 1, 1, 0, 0),
+        slot(0xbf, 2, 10, 0, 0),
+        slot(0x07, 2, 0, 0, -4),
+        slot(0xb7, 3, 0, 0, 4),
+        slot(0x85, 0, 0, 0, 127),
+        slot(0xb7, 0, 0, 0, 0),
+        slot(0x95, 0, 0, 0, 0),
+    ];
+    let read = |link: &skep_kernel::Link| {
+        let mut bytes = Vec::new();
+        link.read_iter().expect("an iterator").read_to_end(&mut bytes).expect("readable");
+        assert_eq!(bytes.len() % 4, 0);
+        assert!(bytes.chunks(4).all(|record| record == b"task"));
+        bytes.len() / 4
+    };
+    let object = object("iter/task", insns.to_vec());
+    let program = object.program("probe").expect("it is there");
+    let link = attach(program, &Target::Section).expect("every kernel has this iterator");
+    let tasks = read(&link);
+    assert!(tasks >= 2, "{tasks} tasks");
+    eprintln!("FIRED iterator task: {tasks}");
+    // An older kernel does not know targets among tasks.
+    match attach_iter(program, IterTarget::Process(std::process::id())) {
+        Ok(link) => {
+            let own = read(&link);
+            assert!(own >= 1 && own < tasks, "{own} of {tasks}");
+        }
+        Err(e) => eprintln!("no iterator over one process: {e}"),
+    }
+    link.detach().expect("it detaches");
+    let counter = Counter::new();
+    let other = load(ProgType::RAW_TRACEPOINT, None, &counter.own());
+    let link = attach_raw_tracepoint(&other, "sys_enter").expect("it is everywhere");
+    assert!(link.read_iter().is_err(), "a raw tracepoint cannot be read");
+}
+
+#[test]
+fn a_map_is_iterated() {
+    require_kernel!(probe::can_load().into_result());
+    let btf = target::vmlinux_btf();
+    require_kernel!(btf.as_ref().map(drop).map_err(ToString::to_string));
+    let id = btf.expect("read").find(KindTag::Func, "bpf_iter_bpf_map_elem").next();
+    let counter = Counter::new();
+    let insns = counter.all(0);
+    let mut new = ProgramLoad::new("elements", ProgType::TRACING, &insns);
+    new.attach_type = Some(AttachType::TRACE_ITER);
+    new.attach_btf_id = id.expect("every kernel has this iterator").0;
+    let program = Program::load(&new).expect("it is valid");
+    let target = Counter::new();
+    let link = attach_iter(&program, IterTarget::Map(&target.map)).expect("it is a map");
+    let mut nothing = Vec::new();
+    link.read_iter().expect("an iterator").read_to_end(&mut nothing).expect("readable");
+    // One element, and the end.
+    assert_eq!((counter.get(), nothing.len()), (2, 0));
+    assert!(attach_iter(&program, IterTarget::All).is_err(), "it needs a map");
+}
+
+#[test]
+fn a_writable_raw_tracepoint_fires() {
+    require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
+    let counter = Counter::new();
+    // r1 = *(u64 *)(ctx + 0); r2 = *(u32 *)r1: what an ordinary raw tracepoint may not.
+    let mut insns = vec![slot(0x79, 1, 1, 0, 0), slot(0x61, 2, 1, 0, 0)];
+    insns.extend(counter.own());
+    let object = object("raw_tp.w/bpf_test_finish", insns);
+    let program = object.program("probe").expect("it is there");
+    let link = attach(program, &Target::Section).expect("every kernel has this tracepoint");
+    // The end of a test run is the tracepoint.
+    let run = load(ProgType::SOCKET_FILTER, None, &Counter::new().all(0));
+    fires(&counter, link, || {
+        let options = TestRunOptions { data: &[0; 64], ..TestRunOptions::default() };
+        run.test_run(&options).expect("socket filters can be run");
+    });
+}

@@ -1,0 +1,134 @@
+//! Each hook: load, attach, make the event happen, see it counted, detach, see that it is not
+//! counted any more.
+
+mod cgroup;
+mod events;
+mod kernel;
+mod net;
+mod user;
+
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::Mutex,
+};
+
+use skep_abi::{AttachType, MapDef, MapFlags, MapType, ProgType};
+use skep_isa::Slot;
+use skep_kernel::{Link, Map, Program, ProgramLoad};
+
+const fn slot(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Slot {
+    Slot { code, dst, src, off, imm }
+}
+
+/// A program under test and the number it has counted.
+#[derive(Debug)]
+struct Counter {
+    map: Map,
+}
+
+impl Counter {
+    fn new() -> Self {
+        let def = MapDef {
+            map_type: MapType::ARRAY,
+            key_size: 4,
+            value_size: 8,
+            max_entries: 1,
+            flags: MapFlags(0),
+            extra: 0,
+            numa_node: 0,
+        };
+        Self { map: Map::create("count", def, None, None).expect("arrays are everywhere") }
+    }
+
+    fn get(&self) -> u64 {
+        let value = self.map.lookup_vec(&[0; 4]).expect("readable").expect("arrays are full");
+        u64::from_ne_bytes(value.try_into().expect("8 bytes"))
+    }
+
+    /// Counts every event, and returns `verdict`.
+    fn all(&self, verdict: i32) -> Vec<Slot> {
+        let mut insns = self.add_one().to_vec();
+        insns.extend([slot(0xb7, 0, 0, 0, verdict), slot(0x95, 0, 0, 0, 0)]);
+        insns
+    }
+
+    /// Counts what this process does, and returns 0: others' events are none of our business.
+    fn own(&self) -> Vec<Slot> {
+        let own = i32::try_from(std::process::id()).expect("pids are small");
+        let mut insns = vec![
+            slot(0x85, 0, 0, 0, 14),  // call get_current_pid_tgid
+            slot(0x77, 0, 0, 0, 32),  // r0 >>= 32
+            slot(0x55, 0, 0, 4, own), // if r0 != own goto out
+        ];
+        insns.extend(self.all(0));
+        insns
+    }
+
+    fn add_one(&self) -> [Slot; 4] {
+        [
+            slot(0x18, 1, 2, 0, self.map.as_fd().as_raw_fd()), // r1 = address of the value
+            slot(0, 0, 0, 0, 0),
+            slot(0xb7, 2, 0, 0, 1),
+            slot(0xdb, 1, 2, 0, 0), // lock *(u64 *)(r1 + 0) += r2
+        ]
+    }
+}
+
+fn load(prog_type: ProgType, attach_type: Option<AttachType>, insns: &[Slot]) -> Program {
+    let mut load = ProgramLoad::new("counter", prog_type, insns);
+    load.attach_type = attach_type;
+    Program::load(&load).expect("it is valid")
+}
+
+/// Sees `act` counted while the link lives, and not afterwards.
+fn fires(counter: &Counter, link: Link, mut act: impl FnMut()) {
+    let before = counter.get();
+    act();
+    let (hook, method) = (link.hook().to_owned(), link.method());
+    let seen = counter.get() - before;
+    assert!(seen > 0, "{hook} by {method}: nothing was counted");
+    link.detach().expect("it detaches");
+    let at_end = counter.get();
+    act();
+    assert_eq!(counter.get(), at_end, "{hook} by {method}: counted after it was detached");
+    eprintln!("FIRED {hook} by {method}: {seen}");
+}
+
+/// The process's own functions are counted: one test at a time, where they share some.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Is this a virtual machine made for these tests?
+fn in_guest() -> bool {
+    std::env::var_os("SKEP_GUEST").is_some()
+}
+
+/// Skips where the kernel refuses by lack of something, and says what.
+fn or_lacking<T>(result: Result<T, skep_kernel::AttachError>, errnos: &[i32]) -> Result<T, String> {
+    match result {
+        Err(skep_kernel::AttachError::Refused { hook, source, .. })
+            if errnos.contains(&source.errno()) =>
+        {
+            Err(format!("{hook}: {source}: {}", source.source))
+        }
+        other => Ok(other.expect("it attaches")),
+    }
+}
+
+/// As `require_kernel!`, for an answer that carries a value.
+macro_rules! available {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(reason) => {
+                let test = concat!(module_path!(), ":", line!());
+                skep_testing::skip(skep_testing::Skip::Kernel, test, &reason);
+                return;
+            }
+        }
+    };
+}
+use available;
