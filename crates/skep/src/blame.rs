@@ -61,7 +61,9 @@ impl AttachError {
         use skep_kernel::AttachError as Kernel;
         match self {
             Self::NoHooks { .. } => Blame::System("the kernel engine has hooks: run as root"),
-            Self::Kernel(Kernel::NeedsTarget { .. }) => Blame::Input,
+            Self::Kernel(
+                Kernel::NeedsTarget { .. } | Kernel::Name { .. } | Kernel::Binary { .. },
+            ) => Blame::Input,
             Self::Kernel(Kernel::Refused { source, .. }) => of_system_call(source),
             Self::Kernel(Kernel::NotYet { .. }) => {
                 Blame::System("skep test-run runs many of these programs on given input")

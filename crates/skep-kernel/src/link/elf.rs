@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache, SymbolKind};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 /// A place in a binary could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -132,10 +132,10 @@ pub(super) fn functions(
     wanted: &str,
     fits: impl Fn(&str) -> bool,
 ) -> Result<Vec<u64>, ElfError> {
-    let file =
-        fs::File::open(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })?;
-    let cache = ReadCache::new(file);
-    let binary = object::File::parse(&cache)
+    // Whole: names lie all over the file, and reading one by one is slow.
+    let bytes =
+        fs::read(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })?;
+    let binary = object::File::parse(bytes.as_slice())
         .map_err(|source| ElfError::Format { path: path.to_owned(), source })?;
     let mut found: Vec<u64> = Vec::new();
     for symbol in binary.dynamic_symbols().chain(binary.symbols()) {

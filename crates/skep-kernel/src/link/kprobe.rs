@@ -121,11 +121,12 @@ fn syscall_function(name: &str, wrapped: bool, arch: &str) -> String {
 }
 
 /// Attaches to several functions by one link: Linux 5.18. Names may be patterns of `*` and `?`;
-/// those are looked up among the functions that can be probed.
+/// those are looked up among the functions that can be probed, by the one name that tracefs has
+/// for each (a system call's may be another than `__x64_sys_NAME`).
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP` when the kernel was built without function probes; `ESRCH` when a function is
+/// `ENOENT` when no function fits; `EOPNOTSUPP` when the kernel was built without function probes; `ESRCH` when a function is
 /// not there, or `EADDRNOTAVAIL` when it is there twice; `EINVAL` when the kernel has no such
 /// link, or the program was not loaded for it ([`AttachType::TRACE_KPROBE_MULTI`]).
 pub fn attach_kprobe_multi(
@@ -137,7 +138,8 @@ pub fn attach_kprobe_multi(
     let hook = format!("{kind} {}", functions.join(" "));
     let fail = |source| refused(program, &hook, source);
     let names = functions.iter().map(|name| expand(name)).collect::<Result<Vec<_>, _>>();
-    let names: Vec<CString> = names.map_err(fail)?.concat();
+    // The kernel takes each name only once.
+    let names: BTreeSet<CString> = names.map_err(fail)?.into_iter().flatten().collect();
     let names: Vec<&CStr> = names.iter().map(CString::as_c_str).collect();
     let extra = LinkExtra::KprobeMulti { symbols: &names, flags: u32::from(returns) };
     let attach_type = program.attach_type().unwrap_or(AttachType::TRACE_KPROBE_MULTI);
@@ -161,7 +163,12 @@ fn expand(name: &str) -> Result<Vec<CString>, SysError> {
             twice.insert(function);
         }
     }
-    once.difference(&twice).map(|function| no_nul(function)).collect()
+    let names: Vec<_> = once.difference(&twice).collect();
+    if names.is_empty() {
+        let hint = "no function that can be probed fits the pattern";
+        return Err(SysError::errno_of("available_filter_functions", libc::ENOENT, hint));
+    }
+    names.into_iter().map(|function| no_nul(function)).collect()
 }
 
 #[cfg(test)]
