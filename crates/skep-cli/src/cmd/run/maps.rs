@@ -132,7 +132,7 @@ fn entries(map: &Map, types: &Types<'_>, style: Style) -> anyhow::Result<(Vec<En
             per_cpu: if per_cpu && style.per_cpu { values } else { Vec::new() },
         });
     }
-    found.sort_by(|a, b| a.key.as_ref().map(Show::order).cmp(&b.key.as_ref().map(Show::order)));
+    found.sort_by_cached_key(|entry| entry.key.as_ref().map(Show::order));
     Ok((found, zero))
 }
 
@@ -172,6 +172,6 @@ fn inner_maps(
         };
         found.push(Entry { key: Some(types.key(&key)), value, per_cpu: Vec::new() });
     }
-    found.sort_by(|a, b| a.key.as_ref().map(Show::order).cmp(&b.key.as_ref().map(Show::order)));
+    found.sort_by_cached_key(|entry| entry.key.as_ref().map(Show::order));
     Ok(found)
 }
