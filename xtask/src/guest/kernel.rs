@@ -34,7 +34,6 @@ pub(crate) const NAMES: &[Known] = &[
 
 /// The key that Debian's release files are signed with, as its own package installs it.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const MIRROR: &str = "http://mirror.example/debian";
 
 /// The directory that holds `vmlinux` and the unpacked package, made when it is not there yet.
 pub(crate) fn get(root: &Path, name: &str) -> anyhow::Result<PathBuf> {
@@ -139,7 +138,8 @@ impl Apt {
         fs::create_dir_all(state.join("lists/partial"))?;
         fs::create_dir_all(state.join("cache/archives/partial"))?;
         let sources = state.join("sources.list");
-        fs::write(&sources, format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n"))?;
+        let mirror = mirror()?;
+        fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))?;
         let state = state.display();
         let options = [
             format!("Dir::Etc::SourceList={}", sources.display()),
@@ -176,6 +176,15 @@ impl Apt {
         command.current_dir(directory).args(&self.options).arg("-qq").args(words);
         tool::run(&mut command)
     }
+}
+
+/// Where this machine's apt gets Debian from: other releases lie in the same place.
+fn mirror() -> anyhow::Result<String> {
+    let mut command = Command::new("apt-get");
+    command.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+    let places = tool::output(&mut command)?;
+    let place = places.lines().find(|place| place.trim_end_matches('/').ends_with("/debian"));
+    place.map(str::to_owned).context("apt has no source that holds Debian's releases")
 }
 
 /// The numbers in a package's name, to compare versions by.
