@@ -64,6 +64,13 @@ impl Counter {
         insns
     }
 
+    /// Adds what lies at this offset of the context, and returns 0.
+    fn add_field(&self, off: i16) -> Vec<Slot> {
+        let [address, high, _, add] = self.add_one();
+        let field = slot(0x79, 2, 1, off, 0); // r2 = *(u64 *)(r1 + off)
+        vec![field, address, high, add, slot(0xb7, 0, 0, 0, 0), slot(0x95, 0, 0, 0, 0)]
+    }
+
     fn add_one(&self) -> [Slot; 4] {
         [
             slot(0x18, 1, 2, 0, self.map.as_fd().as_raw_fd()), // r1 = address of the value

@@ -51,6 +51,24 @@ fn uprobes_fire_at_entry_and_return_for_one_process_and_all() {
     }
 }
 
+/// Entry and return count alike; what the registers hold tells them apart.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn an_entry_sees_the_argument_and_a_return_the_result() {
+    require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
+    const RDI: i16 = 112; // offsets in struct pt_regs
+    const RAX: i16 = 80;
+    let one = Place::Function("skep_test_probed_one", 0);
+    for (returns, register, sum) in [(false, RDI, 10), (true, RAX, 15)] {
+        let counter = Counter::new();
+        let program = load(ProgType::KPROBE, None, &counter.add_field(register));
+        let link = attach_uprobe(&program, &own(one, returns)).expect("every kernel has uprobes");
+        act();
+        assert_eq!(counter.get(), sum, "{}", link.hook());
+    }
+}
+
 #[test]
 fn a_uprobe_of_another_process_does_not_fire_in_this_one() {
     require_kernel!(probe::can_load().into_result());
