@@ -143,8 +143,9 @@ impl PerfConsumer {
         }
         let page = sys::page_bytes() as usize;
         let size = bytes_per_cpu.max(page).checked_next_power_of_two();
-        let size = size.filter(|size| size.checked_add(page).is_some()).ok_or_else(|| {
-            fail(SysError::errno_of("mmap", libc::ENOMEM, "more than there are addresses"))
+        // Kernels keep the number of pages in an int: 6.12 makes an empty buffer of 2^34 pages.
+        let size = size.filter(|size| i32::try_from(size / page).is_ok()).ok_or_else(|| {
+            fail(SysError::errno_of("mmap", libc::ENOMEM, "more pages than a perf buffer can have"))
         })?;
         let possible =
             sys::cpu_numbers().map_err(|e| fail(SysError::new("counting possible CPUs", e)))?;
