@@ -18,8 +18,9 @@ use std::{
 ///
 /// # Panics
 ///
-/// When `REQUIRE_KERNEL` (for `kind` [`Skip::Kernel`]) or `REQUIRE_SHARED` (for [`Skip::Shared`])
-/// is set: a machine that is meant to run these tests cannot go green by skipping them.
+/// When `REQUIRE_KERNEL` (for `kind` [`Skip::Kernel`]), `REQUIRE_SHARED` (for [`Skip::Shared`]) or
+/// `REQUIRE_TOOLS` (for [`Skip::Tool`]) is set: a machine that is meant to run these tests cannot
+/// go green by skipping them.
 pub fn skip(kind: Skip, test: &str, reason: &str) {
     let line = format!("SKIP {test}: {reason}");
     assert!(env::var_os(kind.variable()).is_none(), "{line} ({} is set)", kind.variable());
