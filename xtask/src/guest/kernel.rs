@@ -19,16 +19,29 @@ pub(crate) struct Known {
     suite: &'static str,
     /// The package's name begins and ends like this; in between stands a number that changes.
     package: (&'static str, &'static str),
+    /// Where the image's package is empty: what stands for `linux-image` in the names of those
+    /// that it depends on.
+    parts: &'static [&'static str],
 }
 
-/// Long-term kernels, oldest first.
+impl Known {
+    const fn new(
+        name: &'static str,
+        suite: &'static str,
+        package: (&'static str, &'static str),
+    ) -> Self {
+        Self { name, suite, package, parts: &[] }
+    }
+}
+
+/// Long-term kernels, and the newest there is, oldest first.
 pub(crate) const NAMES: &[Known] = &[
-    Known { name: "5.10", suite: "bullseye", package: ("linux-image-5.10.0-", "-cloud-amd64") },
-    Known { name: "6.1", suite: "bookworm", package: ("linux-image-6.1.0-", "-cloud-amd64") },
+    Known::new("5.10", "bullseye", ("linux-image-5.10.0-", "-cloud-amd64")),
+    Known::new("6.1", "bookworm", ("linux-image-6.1.0-", "-cloud-amd64")),
+    Known::new("6.12", "bookworm-backports", ("linux-image-6.12.", "-cloud-amd64")),
     Known {
-        name: "6.12",
-        suite: "bookworm-backports",
-        package: ("linux-image-6.12.", "-cloud-amd64"),
+        parts: &["linux-binary", "linux-modules"],
+        ..Known::new("7.2", "sid", ("linux-image-7.2.", "-cloud-amd64"))
     },
 ];
 
@@ -50,7 +63,10 @@ pub(crate) fn get(root: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let apt = Apt::new(&home, known.suite)?;
     let package = apt.newest(known.package)?;
     println!("downloading {package}");
-    apt.run(&home, &["apt-get", "download", &package])?;
+    let parts = known.parts.iter().map(|part| package.replace("linux-image", part));
+    for wanted in std::iter::once(package.clone()).chain(parts) {
+        apt.run(&home, &["apt-get", "download", &wanted])?;
+    }
 
     let tree = home.join("tree");
     for entry in fs::read_dir(&home)? {
@@ -60,18 +76,29 @@ pub(crate) fn get(root: &Path, name: &str) -> anyhow::Result<PathBuf> {
             fs::remove_file(&path)?;
         }
     }
-    let boot = fs::read_dir(tree.join("boot")).context("the package has no /boot")?;
-    for entry in boot {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"vmlinuz")) {
-            let kernel = unpack(&fs::read(&path)?)?;
-            // Renamed when whole: its presence says that all is there.
-            fs::write(home.join("vmlinux.part"), kernel)?;
-            fs::rename(home.join("vmlinux.part"), home.join("vmlinux"))?;
-            return Ok(home);
+    let image = vmlinuz(&tree)?.with_context(|| format!("{package} has no vmlinuz"))?;
+    let kernel = unpack(&fs::read(&image)?)?;
+    // Renamed when whole: its presence says that all is there.
+    fs::write(home.join("vmlinux.part"), kernel)?;
+    fs::rename(home.join("vmlinux.part"), home.join("vmlinux"))?;
+    Ok(home)
+}
+
+/// `/boot/vmlinuz-RELEASE`, or as packages have it now `/usr/lib/modules/RELEASE/vmlinuz`.
+fn vmlinuz(tree: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let mut places = vec![tree.join("boot")];
+    if let Ok(releases) = fs::read_dir(tree.join("usr/lib/modules")) {
+        places.extend(releases.flatten().map(|release| release.path()));
+    }
+    for place in places.iter().filter(|place| place.is_dir()) {
+        for entry in fs::read_dir(place)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b"vmlinuz") {
+                return Ok(Some(entry.path()));
+            }
         }
     }
-    bail!("{package} has no vmlinuz")
+    Ok(None)
 }
 
 /// The ELF kernel inside a bzImage, which QEMU's microvm machine starts directly. The boot
