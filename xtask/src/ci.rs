@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::bail;
 
-use crate::{arrows, bpf, dist, guest, pcap, test, tool};
+use crate::{arrows, bpf, dist, docs, guest, pcap, test, tool};
 
 /// The kernel that CI boots: the long-term one that most distributions ship now.
 const GUEST_KERNELS: &[&str] = &["6.12"];
@@ -33,6 +33,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     });
     step("crate arrows", &mut || arrows::check(root));
     step("objects belong to their sources", &mut || bpf::check(root));
+    step("generated docs", &mut || docs::run(root, true));
     step("packet trace", &mut || pcap::run(root, true));
     step("tests", &mut || {
         summary = test::run(root, &[])?;

@@ -6,9 +6,11 @@ mod arrows;
 mod bpf;
 mod ci;
 mod dist;
+mod docs;
 mod fuzz;
 mod guest;
 mod pcap;
+mod support;
 mod test;
 mod tool;
 
@@ -29,7 +31,9 @@ cargo xtask TASK
   pcap [--check]     write examples/traffic.pcap, or see that it is up to date
   dist               build the one static binary and see that it is static
   arrows             see that crates depend only on what the architecture allows
-  guest [KERNEL…]    run the tests that need a kernel under other kernels, in QEMU
+  guests [KERNEL…]   run the tests that need a kernel under other kernels, in QEMU
+  support [host|KERNEL…]  run them here and there, and write down which hooks fired
+  docs [--check]     write the generated parts of docs/kernel-support.md, or see that they are up to date
   fuzz SECONDS [TARGET…]  run the fuzz targets, each that long";
 
 fn main() -> ExitCode {
@@ -55,7 +59,10 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["pcap", "--check"] => pcap::run(&root, true),
         ["dist"] => dist::run(&root),
         ["arrows"] => arrows::check(&root),
-        ["guest", kernels @ ..] => {
+        ["docs"] => docs::run(&root, false),
+        ["docs", "--check"] => docs::run(&root, true),
+        ["support", kernels @ ..] => support::run(&root, kernels),
+        ["guest" | "guests", kernels @ ..] => {
             let guests = guest::run(&root, kernels)?;
             for guest in &guests {
                 println!("{guest}");

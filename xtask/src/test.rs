@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use crate::tool;
+use crate::{
+    support::{self, Hooks},
+    tool,
+};
 
 /// What a run of tests came to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) struct Summary {
     ignored: u64,
     /// `SKIP name: reason`, sorted, each once.
     skips: BTreeSet<String>,
+    /// What the hooks' tests saw.
+    hooks: Hooks,
     /// Whether cargo itself said that all was well.
     success: bool,
 }
@@ -30,6 +35,7 @@ impl Summary {
         if line.starts_with("SKIP ") {
             self.skips.insert(line.to_owned());
         }
+        support::add_line(&mut self.hooks, line);
         let Some((_, counts)) =
             line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
@@ -52,6 +58,11 @@ impl Summary {
         self.success = success;
     }
 
+    /// What the hooks' tests saw.
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
+    }
+
     /// Whether nothing failed.
     pub(crate) fn ensure_success(&self) -> anyhow::Result<()> {
         ensure!(self.success && self.failed == 0, "tests failed");
@@ -71,17 +82,19 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Runs `cargo test --workspace` with `arguments` added.
+/// Runs `cargo test` with `arguments`, of all crates when they name none.
 pub(crate) fn run(root: &Path, arguments: &[&str]) -> anyhow::Result<Summary> {
-    let log = root.join("target/skips.txt");
+    let log = root.join("target/test-log.txt");
     fs::create_dir_all(root.join("target"))?;
-    fs::write(&log, "").context("cannot write the skip log")?;
+    fs::write(&log, "").context("cannot write the log")?;
 
+    let all = !arguments.iter().any(|word| ["-p", "--package"].contains(word));
     let mut child = tool::cargo()
         .current_dir(root)
-        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(["test", "--no-fail-fast"])
+        .args(all.then_some("--workspace"))
         .args(arguments)
-        .env("SKEP_SKIP_LOG", &log)
+        .env("SKEP_TEST_LOG", &log)
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run cargo test")?;
@@ -94,7 +107,7 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> anyhow::Result<Summary> {
     }
     summary.set_success(child.wait()?.success());
     // The harness shows what a test printed only when it fails; the log has all skips.
-    for line in fs::read_to_string(&log).context("cannot read the skip log")?.lines() {
+    for line in fs::read_to_string(&log).context("cannot read the log")?.lines() {
         summary.add_line(line);
     }
     println!("\n{summary}");

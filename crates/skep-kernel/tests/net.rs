@@ -12,7 +12,7 @@ use skep_kernel::{
     },
     probe,
 };
-use skep_testing::{require_kernel, sandbox, veth};
+use skep_testing::{fired, require_kernel, sandbox, veth};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(100);
@@ -114,10 +114,12 @@ fn xdp_drops_in_every_mode_until_it_is_detached() {
             wire.near.send(&frame(2)).expect("sent");
             assert_eq!(received(&wire.far, MOMENT), None, "{mode}");
             assert_eq!(count(&map), 1, "{mode}");
+            let by = link.method();
             link.detach().expect("detaches");
             wire.near.send(&frame(3)).expect("sent");
             assert_eq!(received(&wire.far, SECOND).expect("arrived"), frame(3), "{mode}");
             assert_eq!(count(&map), 1, "{mode}");
+            fired(&format!("xdp, {mode}"), by);
         }
     });
 }
@@ -137,6 +139,7 @@ fn the_old_way_of_xdp_works_too() {
             wire.near.send(&frame(3)).expect("sent");
             assert_eq!(received(&wire.far, SECOND).expect("arrived"), frame(3), "{mode}");
             assert_eq!(count(&map), 1, "{mode}");
+            fired(&format!("xdp, {mode}, without a link"), Method::XdpNetlink);
         }
     });
 }
@@ -157,11 +160,13 @@ fn tc_sees_both_directions_and_drops() {
         wire.far.send(&frame(5)).expect("sent");
         assert_eq!(received(&wire.near, SECOND).expect("arrived"), frame(5));
         assert_eq!((count(&arriving), count(&leaving)), (1, 1));
+        let by = links[0].method();
         drop(links);
         wire.near.send(&frame(6)).expect("sent");
         wire.far.send(&frame(7)).expect("sent");
         assert_eq!(received(&wire.near, SECOND).expect("arrived"), frame(7));
         assert_eq!((count(&arriving), count(&leaving)), (1, 1));
+        fired("tc, both directions", by);
     });
 }
 
@@ -187,6 +192,7 @@ fn the_old_way_of_tc_works_too_and_cleans_up() {
         assert_eq!(count(&map), both + 1);
         second.detach().expect("detaches");
         assert!(!has_clsact(), "the qdisc goes with its last filter");
+        fired("tc, without a link", Method::Clsact);
     });
 }
 
@@ -242,6 +248,7 @@ fn a_socket_filter_decides_what_a_socket_keeps() {
         wire.near.send(&frame(11)).expect("sent");
         assert_eq!(received(&wire.far, SECOND).expect("arrived"), frame(11));
         assert_eq!(count(&map), 1);
+        fired("socket", Method::SocketOption);
     });
 }
 

@@ -11,13 +11,13 @@ use skep_btf::KindTag;
 use skep_isa::Slot;
 use skep_kernel::{
     AttachError, Map, Program, ProgramLoad, TestRunOptions,
-    link::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint},
+    link::{Method, attach_raw_tracepoint, attach_tp_btf, attach_tracepoint},
     perf::{PerfConsumer, PerfEvent},
     probe,
     ringbuf::RingConsumer,
     target,
 };
-use skep_testing::require_kernel;
+use skep_testing::{fired, require_kernel};
 
 fn slot(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Slot {
     Slot { code, dst, src, off, imm }
@@ -77,10 +77,12 @@ fn a_tracepoint_fires_until_its_link_is_dropped() {
     act();
     let seen = count(&map);
     assert!(seen >= 10, "{seen} after at least ten system calls by {}", link.method());
+    let by = link.method();
     drop(link);
     let at_end = count(&map);
     act();
     assert_eq!(count(&map), at_end);
+    fired("tracepoint", by);
 
     let nowhere = attach_tracepoint(&program, "raw_syscalls", "no_such_event");
     assert!(matches!(nowhere, Err(AttachError::NoTracepoint { reachable: true, .. })));
@@ -97,6 +99,10 @@ fn raw_and_btf_tracepoints_fire() {
     act();
     assert!(count(&map) >= 10);
     drop(link);
+    let at_end = count(&map);
+    act();
+    assert_eq!(count(&map), at_end);
+    fired("raw_tp", Method::Link);
     let error = attach_raw_tracepoint(&raw, "no_such_tracepoint").unwrap_err();
     assert!(matches!(error, AttachError::Refused { .. }));
 
@@ -115,6 +121,7 @@ fn raw_and_btf_tracepoints_fire() {
     let at_end = count(&map);
     act();
     assert_eq!(count(&map), at_end);
+    fired("tp_btf", Method::Link);
 }
 
 /// A program that puts its context's first `len` bytes into a ring: submitted, or discarded when

@@ -8,7 +8,7 @@ mod sandbox;
 pub use sandbox::{ip, sandbox, veth};
 
 use std::{
-    env,
+    env, fmt,
     fs::OpenOptions,
     io::Write as _,
     path::{Path, PathBuf},
@@ -24,11 +24,34 @@ use std::{
 pub fn skip(kind: Skip, test: &str, reason: &str) {
     let line = format!("SKIP {test}: {reason}");
     assert!(env::var_os(kind.variable()).is_none(), "{line} ({} is set)", kind.variable());
+    record(&line);
+}
+
+/// Records that a hook works on the running kernel: attached, seen, detached, not seen any more.
+/// `by` is the kernel's interface that held it. `docs/kernel-support.md` has a row per `hook`: a
+/// section's name, with words behind a comma where there is more than one way.
+pub fn fired(hook: &str, by: impl fmt::Display) {
+    record(&format!("FIRED {hook}: {by}"));
+}
+
+/// Records that the running kernel refuses a hook, and why; a counted skip of this part of a test.
+/// `reason` is the same in every run: no process number, no address.
+///
+/// # Panics
+///
+/// As [`skip`] does.
+pub fn refused(hook: &str, reason: &str) {
+    record(&format!("REFUSED {hook}: {reason}"));
+    skip(Skip::Kernel, &format!("hook {hook}"), reason);
+}
+
+/// Prints a line, and appends it to the log of `cargo xtask test` if it runs this.
+fn record(line: &str) {
     eprintln!("{line}");
-    if let Some(path) = env::var_os("SKEP_SKIP_LOG") {
+    if let Some(path) = env::var_os("SKEP_TEST_LOG") {
         let log = OpenOptions::new().create(true).append(true).open(path);
         let written = log.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-        written.expect("the skip log must be writable, or skips would not be counted");
+        written.expect("the log must be writable, or skips would not be counted");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{dist::ensure_static, tool};
 /// repository may lie there), runs the script with its output on the second serial port, says
 /// how it ended, and reboots, which ends QEMU.
 const INIT: &str = r#"#!/bin/busybox sh
-export PATH=/bin HOME=/root TERM=dumb RUST_BACKTRACE=1 SKEP_SKIP_LOG=/tmp/skips SKEP_GUEST=1
+export PATH=/bin HOME=/root TERM=dumb RUST_BACKTRACE=1 SKEP_TEST_LOG=/tmp/test-log SKEP_GUEST=1
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -33,7 +33,7 @@ for module in /modules/*.ko; do
 done
 failed=0
 . /script
-[ -e /tmp/skips ] && sort -u /tmp/skips
+[ -e /tmp/test-log ] && sort -u /tmp/test-log
 echo "guest done failed=$failed"
 sleep 0.2
 reboot -f

@@ -57,21 +57,40 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Fails unless every guest that could run had no failing test. `REQUIRE_TOOLS` forbids skips.
-pub(crate) fn ensure_success(outcomes: &[Outcome]) -> anyhow::Result<()> {
-    let strict = std::env::var_os("REQUIRE_TOOLS").is_some();
-    for outcome in outcomes {
-        match &outcome.result {
-            Result::Ran(summary) => {
-                summary.ensure_success().with_context(|| format!("guest {}", outcome.kernel))?;
-            }
-            Result::Skipped(reason) => {
-                ensure!(!strict, "guest {} was skipped: {reason}", outcome.kernel);
-            }
-            Result::Died(reason) => anyhow::bail!("guest {}: {reason}", outcome.kernel),
+impl Outcome {
+    /// The kernel's name.
+    pub(crate) fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
+    /// What its tests came to, if they ran.
+    pub(crate) fn summary(&self) -> Option<&Summary> {
+        match &self.result {
+            Result::Ran(summary) => Some(summary),
+            _ => None,
         }
     }
-    Ok(())
+
+    /// Fails unless the guest ran without a failing test. `REQUIRE_TOOLS` forbids skips.
+    pub(crate) fn ensure_success(&self) -> anyhow::Result<()> {
+        let kernel = &self.kernel;
+        match &self.result {
+            Result::Ran(summary) => {
+                summary.ensure_success().with_context(|| format!("guest {kernel}"))
+            }
+            Result::Skipped(reason) => {
+                let strict = std::env::var_os("REQUIRE_TOOLS").is_some();
+                ensure!(!strict, "guest {kernel} was skipped: {reason}");
+                Ok(())
+            }
+            Result::Died(reason) => anyhow::bail!("guest {kernel}: {reason}"),
+        }
+    }
+}
+
+/// Fails unless every guest that could run had no failing test.
+pub(crate) fn ensure_success(outcomes: &[Outcome]) -> anyhow::Result<()> {
+    outcomes.iter().try_for_each(Outcome::ensure_success)
 }
 
 /// Runs the tests under each of `kernels`, all known ones when none is named.

@@ -131,7 +131,7 @@ fn every_hook_of_a_cgroup_fires_by_section_name() {
         let program = object.program("probe").expect("it is there");
         let link = attach(program, &Target::Cgroup(cgroup.fd())).expect(section);
         assert_eq!(link.method(), Method::Link, "{section}");
-        fires(&counter, link, || cgroup.run(act));
+        fires(section, &counter, link, || cgroup.run(act));
         let error = attach(program, &Target::Section).expect_err("it needs a cgroup");
         assert!(matches!(error, AttachError::NeedsTarget { needs: "a cgroup", .. }), "{error}");
     }
@@ -146,7 +146,7 @@ fn the_way_before_links_fires_and_detaches() {
     let program = load(ProgType::CGROUP_SOCK_ADDR, kind, &counter.all(1));
     let link = attach_cgroup_without_link(&program, cgroup.fd()).expect("the cgroup is ours");
     assert_eq!(link.method(), Method::Cgroup);
-    fires(&counter, link, || cgroup.run("tcp"));
+    fires("cgroup without a link", &counter, link, || cgroup.run("tcp"));
     // Without a process in the cgroup nothing is counted.
     let link = attach_cgroup(&program, cgroup.fd()).expect("the cgroup is ours");
     let before = counter.get();

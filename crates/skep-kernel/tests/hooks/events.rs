@@ -16,7 +16,7 @@ use skep_object::{
     ObjectSpec,
     spec::{ProgramSpec, Subprog},
 };
-use skep_testing::require_kernel;
+use skep_testing::{fired, refused, require_kernel};
 
 use super::{AttachType, Counter, ProgType, Slot, alone, fires, load, slot};
 
@@ -63,16 +63,19 @@ fn spin() {
 fn a_clock_runs_a_program() {
     require_kernel!(probe::can_load().into_result());
     let millisecond = Rate::Period(1_000_000);
-    for event in [
-        PerfEvent::cpu_clock(millisecond),
-        PerfEvent::cpu_clock(Rate::Frequency(500)),
-        PerfEvent { cpu: Some(0), ..PerfEvent::cpu_clock(millisecond) },
+    for (hook, event) in [
+        ("perf_event, clock by period", PerfEvent::cpu_clock(millisecond)),
+        ("perf_event, clock by frequency", PerfEvent::cpu_clock(Rate::Frequency(500))),
+        (
+            "perf_event, clock of one CPU",
+            PerfEvent { cpu: Some(0), ..PerfEvent::cpu_clock(millisecond) },
+        ),
     ] {
         let counter = Counter::new();
         // Idle time is counted too: the test need not run on the CPU it watches.
         let program = load(ProgType::PERF_EVENT, None, &counter.all(0));
         let link = attach_perf_event(&program, &event).expect("every kernel has this clock");
-        fires(&counter, link, spin);
+        fires(hook, &counter, link, spin);
     }
     let counter = Counter::new();
     let object = object("perf_event", counter.own());
@@ -81,7 +84,7 @@ fn a_clock_runs_a_program() {
     // `attach` with the clock of the calling thread.
     let event = PerfEvent { pid: Some(0), ..event };
     let link = attach(program, &Target::PerfEvent(event)).expect("every kernel has this clock");
-    fires(&counter, link, spin);
+    fires("perf_event, clock of one thread", &counter, link, spin);
     let error = attach(program, &Target::Section).expect_err("it does not say which event");
     assert!(error.to_string().contains("needs a perf event"), "{error}");
 }
@@ -118,14 +121,15 @@ fn an_iterator_is_read() {
     let link = attach(program, &Target::Section).expect("every kernel has this iterator");
     let tasks = read(&link);
     assert!(tasks >= 2, "{tasks} tasks");
-    eprintln!("FIRED iterator task: {tasks}");
+    fired("iter/task", link.method());
     // An older kernel does not know targets among tasks.
     match attach_iter(program, IterTarget::Process(std::process::id())) {
         Ok(link) => {
             let own = read(&link);
             assert!(own >= 1 && own < tasks, "{own} of {tasks}");
+            fired("iter/task of one process", link.method());
         }
-        Err(e) => eprintln!("no iterator over one process: {e}"),
+        Err(e) => refused("iter/task of one process", &e.to_string()),
     }
     link.detach().expect("it detaches");
     let counter = Counter::new();
@@ -152,6 +156,7 @@ fn a_map_is_iterated() {
     link.read_iter().expect("an iterator").read_to_end(&mut nothing).expect("readable");
     // One element, and the end.
     assert_eq!((counter.get(), nothing.len()), (2, 0));
+    fired("iter/bpf_map_elem", link.method());
     assert!(attach_iter(&program, IterTarget::All).is_err(), "it needs a map");
 }
 
@@ -168,7 +173,7 @@ fn a_writable_raw_tracepoint_fires() {
     let link = attach(program, &Target::Section).expect("every kernel has this tracepoint");
     // The end of a test run is the tracepoint.
     let run = load(ProgType::SOCKET_FILTER, None, &Counter::new().all(0));
-    fires(&counter, link, || {
+    fires("raw_tp.w", &counter, link, || {
         let options = TestRunOptions { data: &[0; 64], ..TestRunOptions::default() };
         run.test_run(&options).expect("socket filters can be run");
     });

@@ -87,18 +87,18 @@ fn load(prog_type: ProgType, attach_type: Option<AttachType>, insns: &[Slot]) ->
     Program::load(&load).expect("it is valid")
 }
 
-/// Sees `act` counted while the link lives, and not afterwards.
-fn fires(counter: &Counter, link: Link, mut act: impl FnMut()) {
+/// Sees `act` counted while the link lives, and not afterwards; recorded as `hook`, a row of the
+/// table of hooks.
+fn fires(hook: &str, counter: &Counter, link: Link, mut act: impl FnMut()) {
     let before = counter.get();
     act();
-    let (hook, method) = (link.hook().to_owned(), link.method());
-    let seen = counter.get() - before;
-    assert!(seen > 0, "{hook} by {method}: nothing was counted");
+    let (place, method) = (link.hook().to_owned(), link.method());
+    assert!(counter.get() > before, "{place} by {method}: nothing was counted");
     link.detach().expect("it detaches");
     let at_end = counter.get();
     act();
-    assert_eq!(counter.get(), at_end, "{hook} by {method}: counted after it was detached");
-    eprintln!("FIRED {hook} by {method}: {seen}");
+    assert_eq!(counter.get(), at_end, "{place} by {method}: counted after it was detached");
+    skep_testing::fired(hook, method);
 }
 
 /// The process's own functions are counted: one test at a time, where they share some.
@@ -113,16 +113,21 @@ fn in_guest() -> bool {
     std::env::var_os("SKEP_GUEST").is_some()
 }
 
-/// Skips where the kernel refuses by lack of something, and says what.
+/// Where the kernel refuses by lack of something: what it says, the same in every run.
 fn or_lacking<T>(result: Result<T, skep_kernel::AttachError>, errnos: &[i32]) -> Result<T, String> {
     match result {
-        Err(skep_kernel::AttachError::Refused { hook, source, .. })
+        Err(skep_kernel::AttachError::Refused { source, .. })
             if errnos.contains(&source.errno()) =>
         {
-            Err(format!("{hook}: {source}: {}", source.source))
+            Err(format!("{source}: {}", source.source))
         }
         other => Ok(other.expect("it attaches")),
     }
+}
+
+/// What is there to test a hook with; a refusal is recorded as that of `hook`, and skips it.
+fn or_refused<T>(hook: &str, result: Result<T, String>) -> Option<T> {
+    result.map_err(|reason| skep_testing::refused(hook, &reason)).ok()
 }
 
 /// As `require_kernel!`, for an answer that carries a value.

@@ -7,7 +7,7 @@ use skep_kernel::{
 };
 use skep_testing::{Skip, require_kernel, skip};
 
-use super::{AttachType, Counter, ProgType, alone, available, fires, load, or_lacking};
+use super::{AttachType, Counter, ProgType, alone, fires, load, or_lacking, or_refused};
 
 const SELF: &str = "/proc/self/exe";
 
@@ -40,14 +40,18 @@ fn uprobes_fire_at_entry_and_return_for_one_process_and_all() {
     require_kernel!(probe::can_load().into_result());
     let _alone = alone();
     let one = Place::Function("skep_test_probed_one", 0);
-    for probe in [own(one, false), own(one, true), Uprobe { pid: None, ..own(one, false) }] {
+    for (hook, probe) in [
+        ("uprobe", own(one, false)),
+        ("uretprobe", own(one, true)),
+        ("uprobe of all processes", Uprobe { pid: None, ..own(one, false) }),
+    ] {
         let counter = Counter::new();
         let program = load(ProgType::KPROBE, None, &counter.own());
         let link = attach_uprobe(&program, &probe).expect("every kernel has uprobes");
         assert!(matches!(link.method(), Method::Link | Method::PerfEvent), "{}", link.method());
         act();
         assert_eq!(counter.get(), 5, "{}", link.hook());
-        fires(&counter, link, act);
+        fires(hook, &counter, link, act);
     }
 }
 
@@ -122,7 +126,7 @@ fn a_library_is_found_by_its_name() {
         let program = load(ProgType::KPROBE, None, &counter.own());
         let probe = Uprobe { pid: Some(std::process::id()), ..Uprobe::function(name, "getppid") };
         let link = attach_uprobe(&program, &probe).expect("libc has it");
-        fires(&counter, link, || {
+        fires("uprobe by library name", &counter, link, || {
             std::hint::black_box(std::os::unix::process::parent_id());
         });
     }
@@ -132,9 +136,9 @@ fn a_library_is_found_by_its_name() {
 fn many_uprobes_by_one_link() {
     require_kernel!(probe::can_load().into_result());
     let _alone = alone();
-    for (place, returns) in [
-        (Place::Pattern("skep_test_probed_*"), false),
-        (Place::Function("skep_test_probed_one", 0), true),
+    for (hook, place, returns) in [
+        ("uprobe.multi", Place::Pattern("skep_test_probed_*"), false),
+        ("uretprobe.multi", Place::Function("skep_test_probed_one", 0), true),
     ] {
         let counter = Counter::new();
         let insns = counter.own();
@@ -143,10 +147,11 @@ fn many_uprobes_by_one_link() {
         // A kernel that does not know the attach type ignores it at load.
         let program = Program::load(&new).expect("it is valid");
         let link = attach_uprobe_multi(&program, &own(place, returns));
-        let link = available!(or_lacking(link, &[libc::EINVAL]));
+        let link = or_lacking(link, &[libc::EINVAL]);
+        let Some(link) = or_refused(hook, link) else { continue };
         act();
         assert_eq!(counter.get(), if returns { 5 } else { 10 });
-        fires(&counter, link, act);
+        fires(hook, &counter, link, act);
     }
 }
 
@@ -162,9 +167,9 @@ fn section_names_say_where() {
         let object = object(section, &counter);
         let program = object.program("probe").expect("it is there");
         let link = attach(program, &Target::Process(std::process::id())).expect("it is there");
-        fires(&counter, link, act);
+        fires("uprobe by section name", &counter, link, act);
         let link = attach(program, &Target::Section).expect("it is there");
-        fires(&counter, link, act);
+        fires("uprobe by section name", &counter, link, act);
     }
     for wrong in ["uprobe", "uprobe//proc/self/exe", "uretprobe//proc/self/exe:f+4"] {
         let object = object(wrong, &Counter::new());
