@@ -43,7 +43,8 @@ pub fn vmlinux_btf() -> Result<Btf, TargetError> {
 ///
 /// When the file cannot be read or is not BTF.
 pub fn read_btf(path: &Path) -> Result<Btf, TargetError> {
-    let bytes = fs::read(path).map_err(|source| TargetError::Read { path: path.into(), source })?;
+    let bytes =
+        sys::read_file(path).map_err(|source| TargetError::Read { path: path.into(), source })?;
     Btf::parse(&bytes).map_err(|source| TargetError::Btf { path: path.into(), source })
 }
 
@@ -60,7 +61,7 @@ pub fn kconfig() -> Result<BTreeMap<String, String>, TargetError> {
     let text = match read_gzip(Path::new("/proc/config.gz")) {
         Ok(text) => text,
         Err(_) => {
-            fs::read_to_string(&boot).map_err(|source| TargetError::Read { path: boot, source })?
+            sys::read_text(&boot).map_err(|source| TargetError::Read { path: boot, source })?
         }
     };
     Ok(parse_kconfig(&text))
@@ -70,7 +71,9 @@ fn read_gzip(path: &Path) -> io::Result<String> {
     // A configuration unpacks to some 150 kB; the bound keeps a wrong file from filling memory.
     const LIMIT: u64 = 16 << 20;
     let mut text = String::new();
-    flate2::read::GzDecoder::new(fs::File::open(path)?).take(LIMIT).read_to_string(&mut text)?;
+    flate2::read::GzDecoder::new(sys::read_file(path)?.as_slice())
+        .take(LIMIT)
+        .read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -120,7 +123,7 @@ fn module_btfs(kernel: &Btf) -> Vec<Btf> {
     let Ok(entries) = fs::read_dir("/sys/kernel/btf") else { return Vec::new() };
     let modules = entries.flatten().filter(|entry| entry.file_name() != "vmlinux");
     modules
-        .filter_map(|entry| Btf::parse_split(&fs::read(entry.path()).ok()?, kernel).ok())
+        .filter_map(|entry| Btf::parse_split(&sys::read_file(entry.path()).ok()?, kernel).ok())
         .collect()
 }
 
@@ -136,7 +139,7 @@ pub(crate) fn has_syscall_wrapper() -> Result<bool, TargetError> {
 pub fn kernel_version() -> u32 {
     let (release, version) = sys::uname();
     // Ubuntu: `Ubuntu 6.8.0-31.31-generic 6.8.1`; the last word is the real one.
-    let signature = fs::read_to_string("/proc/version_signature").unwrap_or_default();
+    let signature = sys::read_text("/proc/version_signature").unwrap_or_default();
     version_code(&release, &version, &signature)
 }
 

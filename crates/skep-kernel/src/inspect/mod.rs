@@ -137,7 +137,7 @@ fn identify(fd: BorrowedFd<'_>) -> Option<(Kind, u32)> {
 /// A field of `fdinfo` of a descriptor of this process.
 fn own_field(fd: BorrowedFd<'_>, key: &str) -> Option<String> {
     use std::os::fd::AsRawFd as _;
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    let text = sys::read_text(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     field(&text, key).map(str::to_owned)
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Kind, pinned};
+use crate::sys;
 
 /// Nobody pins this much; ends walks through what others may be growing.
 const MOST_ENTRIES: usize = 100_000;
@@ -14,7 +15,7 @@ const MOST_ENTRIES: usize = 100_000;
 /// Paths of all pinned objects in the bpf file systems that this process sees.
 pub fn pins() -> BTreeMap<(Kind, u32), Vec<PathBuf>> {
     let mut found: BTreeMap<(Kind, u32), Vec<PathBuf>> = BTreeMap::new();
-    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mounts = sys::read_text("/proc/mounts").unwrap_or_default();
     let mut rest: Vec<PathBuf> = bpf_mounts(&mounts);
     let mut budget = MOST_ENTRIES;
     while let Some(directory) = rest.pop() {

@@ -1,9 +1,6 @@
 //! Programs on perf events: probes and tracepoints hang on them, and clocks and counters are some.
 
-use std::{
-    fs,
-    os::fd::{AsFd as _, OwnedFd},
-};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use skep_abi::AttachType;
 
@@ -90,10 +87,10 @@ pub(super) fn on_event(program: &Program, event: OwnedFd) -> Result<Held, SysErr
 
 fn online_cpus() -> Result<Vec<u32>, SysError> {
     let fail = |e| SysError::new("/sys/devices/system/cpu/online", e);
-    let list = fs::read_to_string("/sys/devices/system/cpu/online").map_err(fail)?;
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
+    let list = sys::read_text("/sys/devices/system/cpu/online").map_err(fail)?;
+    let unknown = || {
+        let hint = "the kernel's list of processors is none";
+        SysError::errno_of("/sys/devices/system/cpu/online", libc::EPROTO, hint)
     };
-    Ok(list.trim().split(',').filter_map(range).flatten().collect())
+    sys::cpu_ranges(&list).map(|ranges| ranges.flatten().collect()).ok_or_else(unknown)
 }

@@ -1,8 +1,7 @@
 //! tracefs: where it is, numbers of its events, probes that are defined in it.
 
 use std::{
-    fs, io,
-    io::Write as _,
+    io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -38,13 +37,13 @@ impl Tracefs {
     /// The number by which `perf_event_open` knows an event.
     pub(super) fn event_id(&self, category: &str, name: &str) -> io::Result<u64> {
         let path = self.root.join("events").join(category).join(name).join("id");
-        let text = fs::read_to_string(path)?;
+        let text = sys::read_text(path)?;
         text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a number"))
     }
 
     /// Functions that kprobes may be put on, one per line, some with their module behind them.
     pub(super) fn functions(&self) -> io::Result<String> {
-        fs::read_to_string(self.root.join("available_filter_functions"))
+        sys::read_text(self.root.join("available_filter_functions"))
     }
 }
 
@@ -90,6 +89,5 @@ impl Drop for Probe {
 
 /// One line for `kprobe_events`. Opened to append: truncating it removes everybody's probes.
 fn write(tracefs: &Tracefs, line: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().append(true).open(tracefs.root.join("kprobe_events"))?;
-    file.write_all(format!("{line}\n").as_bytes())
+    sys::append_file(tracefs.root.join("kprobe_events"), format!("{line}\n").as_bytes())
 }

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::{CString, OsStr},
-    fs,
     os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
     path::Path,
 };
@@ -157,12 +156,12 @@ impl Pmu {
             let hint = "the source of probe events describes itself in an unknown way";
             SysError::errno_of("perf_event_open", libc::EINVAL, hint)
         };
-        let number = fs::read_to_string(place.join("type")).map_err(|e| SysError {
+        let number = sys::read_text(place.join("type")).map_err(|e| SysError {
             hint: Some("this kernel has no source of events for such probes"),
             ..unreadable(e)
         })?;
         let event_type = number.trim().parse().map_err(|_| invalid())?;
-        let bits = fs::read_to_string(place.join("format/retprobe")).map_err(unreadable)?;
+        let bits = sys::read_text(place.join("format/retprobe")).map_err(unreadable)?;
         let bit = bits.trim().strip_prefix("config:").and_then(|bit| bit.parse::<u32>().ok());
         let return_bit = bit.filter(|&bit| bit < 64).ok_or_else(invalid)?;
         Ok(Self { event_type, return_bit })

@@ -9,8 +9,8 @@ use std::fmt;
 ///
 /// # Safety
 ///
-/// The type must be `#[repr(C)]`, have no padding, and lay out exactly the fields that the
-/// kernel reads and writes for [`Attr::CMD`].
+/// The type must be `#[repr(C)]`, consist of integers without padding, and lay out exactly the
+/// fields that the kernel reads and writes for [`Attr::CMD`].
 pub(super) unsafe trait Attr: fmt::Debug {
     /// The command these attributes belong to.
     const CMD: libc::c_int;

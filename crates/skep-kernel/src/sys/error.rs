@@ -24,11 +24,6 @@ fn hint_text(hint: Option<&'static str>) -> String {
 }
 
 impl SysError {
-    /// From the calling thread's errno.
-    pub(crate) fn last(command: &'static str) -> Self {
-        Self::new(command, io::Error::last_os_error())
-    }
-
     /// With an errno that this crate, not the kernel, found.
     pub(crate) fn errno_of(command: &'static str, errno: i32, hint: &'static str) -> Self {
         let source = io::Error::from_raw_os_error(errno);

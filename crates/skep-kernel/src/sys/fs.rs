@@ -1,50 +1,24 @@
-//! Pseudo file systems without leaving a mount behind, and waiting for descriptors.
+//! Files of pseudo file systems, mounts that leave nothing behind, and waiting for descriptors.
 
 use std::{
     ffi::CStr,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    path::Path,
     time::Duration,
 };
 
-use super::SysError;
-
-const FSOPEN_CLOEXEC: libc::c_uint = 1;
-const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+use super::{Call, SysError, issue, issue_fd};
 
 /// A mount of a pseudo file system that is in no directory tree: reachable by this descriptor
 /// only, gone when it is closed.
 pub(crate) fn detached_mount(fs_type: &CStr) -> Result<OwnedFd, SysError> {
-    // SAFETY: reads the NUL-terminated name, which lives past the call.
-    let context = unsafe { libc::syscall(libc::SYS_fsopen, fs_type.as_ptr(), FSOPEN_CLOEXEC) };
-    let context = owned("fsopen", context)?;
-    let (no_key, no_value) = (std::ptr::null::<u8>(), std::ptr::null::<u8>());
-    // SAFETY: this command takes no key and no value; both are null.
-    let made = unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            FSCONFIG_CMD_CREATE,
-            no_key,
-            no_value,
-            0,
-        )
-    };
-    if made < 0 {
-        return Err(SysError::last("fsconfig"));
-    }
-    // SAFETY: takes numbers only.
-    let mount =
-        unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) };
-    owned("fsmount", mount)
-}
-
-fn owned(command: &'static str, ret: libc::c_long) -> Result<OwnedFd, SysError> {
-    match RawFd::try_from(ret) {
-        // SAFETY: the call succeeded, so this descriptor is new and nobody else's.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(SysError::last(command)),
-    }
+    // SAFETY: no address is passed but the name's; returns a new descriptor.
+    let context = unsafe { issue_fd(&mut Call::FsOpen { fs_type }) }?;
+    // SAFETY: passes no address.
+    unsafe { issue(&mut Call::FsCreate { context: context.as_fd() }) }?;
+    // SAFETY: passes no address, and returns a new descriptor.
+    unsafe { issue_fd(&mut Call::FsMount { context: context.as_fd() }) }
 }
 
 /// Waits until one of `fds` (ring buffers, perf buffers) can be read, or the time is over. False when
@@ -61,12 +35,39 @@ pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> Result
     // Rounded up: a wait of less than a millisecond must not become a busy loop.
     let millis = timeout.as_micros().div_ceil(1000);
     let millis = libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX);
-    let count = libc::nfds_t::try_from(polled.len()).unwrap_or(libc::nfds_t::MAX);
-    // SAFETY: the kernel reads and writes `count` entries, which is how many `polled` has.
-    let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, millis) };
-    if ready >= 0 {
-        return Ok(ready > 0);
+    // SAFETY: passes no address but that of `polled`.
+    match unsafe { issue(&mut Call::Poll { fds: &mut polled, millis }) } {
+        Ok(ready) => Ok(ready > 0),
+        Err(e) if e.errno() == libc::EINTR => Ok(false),
+        Err(e) => Err(e),
     }
-    let error = SysError::last("poll");
-    if error.errno() == libc::EINTR { Ok(false) } else { Err(error) }
+}
+
+/// All of a file that the kernel, or an installation, tells about itself in.
+///
+/// # Errors
+///
+/// The file's; `EFBIG` above 256 MB.
+pub(crate) fn read_file(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut call = Call::ReadFile { path: path.as_ref(), into: &mut bytes };
+    // SAFETY: passes no address.
+    unsafe { issue(&mut call) }.map_err(|e| e.source)?;
+    Ok(bytes)
+}
+
+/// As [`read_file`], for text.
+///
+/// # Errors
+///
+/// As for [`read_file`]; `InvalidData` when it is no UTF-8.
+pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
+    String::from_utf8(read_file(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Writes behind the end of a file that is there.
+pub(crate) fn append_file(path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+    let mut call = Call::AppendFile { path: path.as_ref(), bytes };
+    // SAFETY: passes no address.
+    unsafe { issue(&mut call) }.map(drop).map_err(|e| e.source)
 }

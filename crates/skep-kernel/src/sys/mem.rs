@@ -4,12 +4,12 @@
 //! data is copied out, never borrowed.
 
 use std::{
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::BorrowedFd,
     ptr::NonNull,
     sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
 };
 
-use super::SysError;
+use super::{Call, SysError, issue};
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -38,14 +38,11 @@ impl Mapping {
         let prot = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         let too_far = |_| SysError::errno_of("mmap", libc::EOVERFLOW, "offset beyond 63 bits");
         let offset = libc::off_t::try_from(offset).map_err(too_far)?;
-        // SAFETY: a new mapping at an address of the kernel's choice touches none of our memory.
-        let at = unsafe {
-            libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_SHARED, fd.as_raw_fd(), offset)
-        };
-        if at == libc::MAP_FAILED {
-            return Err(SysError::last("mmap"));
-        }
-        let at = NonNull::new(at.cast()).expect("a mapping without a fixed address is never at 0");
+        // SAFETY: passes no address.
+        let at = unsafe { issue(&mut Call::Mmap { fd, offset, len, prot }) }?;
+        let at = usize::try_from(at.cast_unsigned()).expect("an address is as long as a pointer");
+        let at = NonNull::new(std::ptr::with_exposed_provenance_mut(at))
+            .expect("a mapping without a fixed address is never at 0");
         Ok(Self { at, len, writable })
     }
 
@@ -156,6 +153,6 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and no reference into it outlives a method call.
-        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+        unsafe { issue(&mut Call::Munmap { at: self.at.as_ptr(), len: self.len }) }.ok();
     }
 }

@@ -8,7 +8,10 @@
 
 mod attr;
 mod btf;
+mod call;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod fs;
 mod hook;
 mod ids;
@@ -22,14 +25,17 @@ mod prog;
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    ops::Range,
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     sync::Once,
 };
 
 use attr::Attr;
 pub(crate) use btf::btf_load;
+pub(crate) use call::Call;
+use call::{issue, issue_fd};
 pub use error::{ENOTSUPP, SysError};
-pub(crate) use fs::{detached_mount, wait_readable};
+pub(crate) use fs::{append_file, detached_mount, read_file, read_text, wait_readable};
 pub(crate) use hook::{LinkExtra, iter_create, link_create_with, prog_attach, prog_detach};
 pub(crate) use ids::{
     ObjectKind, RawLink, btf_bytes, link_detach, link_raw, next_id, open_id, prog_raw,
@@ -56,11 +62,8 @@ pub(crate) use prog::{ProgLoad, prog_get, prog_info, prog_load, test_run};
 /// documents, until this returns.
 unsafe fn bpf<A: Attr>(attr: &mut A) -> Result<libc::c_long, SysError> {
     raise_memlock();
-    // SAFETY: `attr` is live and exclusively borrowed, `A: Attr` vouches for its layout, and the
-    // caller vouches for the addresses in it.
-    let ret =
-        unsafe { libc::syscall(libc::SYS_bpf, A::CMD, std::ptr::from_mut(attr), size_of::<A>()) };
-    if ret < 0 { Err(SysError::last(A::NAME)) } else { Ok(ret) }
+    // SAFETY: the caller vouches for the addresses in `attr`.
+    unsafe { issue(&mut command(attr)) }
 }
 
 /// Issues one command whose success value is a new descriptor.
@@ -69,12 +72,17 @@ unsafe fn bpf<A: Attr>(attr: &mut A) -> Result<libc::c_long, SysError> {
 ///
 /// As for [`bpf`], and `A::CMD` must be a command that returns a new descriptor.
 unsafe fn bpf_fd<A: Attr>(attr: &mut A) -> Result<OwnedFd, SysError> {
-    // SAFETY: the caller vouches for the addresses.
-    let ret = unsafe { bpf(attr) }?;
-    let fd = RawFd::try_from(ret).expect("the kernel's descriptors fit an int");
-    // SAFETY: the command returns a new descriptor (the caller vouches for that), it succeeded,
-    // and no one else owns what the kernel just made.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    raise_memlock();
+    // SAFETY: the caller vouches for the addresses, and for the command.
+    unsafe { issue_fd(&mut command(attr)) }
+}
+
+fn command<A: Attr>(attr: &mut A) -> Call<'_> {
+    let at = std::ptr::from_mut(attr).cast();
+    // SAFETY: `A: Attr` has no padding and is made of integers, so that all its bytes are
+    // initialised and may become any others; it is exclusively borrowed for as long.
+    let attr = unsafe { std::slice::from_raw_parts_mut(at, size_of::<A>()) };
+    Call::Bpf { name: A::NAME, command: A::CMD, attr }
 }
 
 /// A descriptor as attribute blocks carry it.
@@ -142,7 +150,7 @@ pub(crate) fn cpu_numbers() -> io::Result<u32> {
 }
 
 fn cpu_list() -> io::Result<CpuList> {
-    let list = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let list = read_text("/sys/devices/system/cpu/possible")?;
     CpuList::parse(&list)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "cpu list is not a cpu list"))
 }
@@ -179,14 +187,31 @@ struct CpuList {
 impl CpuList {
     fn parse(list: &str) -> Option<Self> {
         let mut out = Self { count: 0, end: 0 };
-        for range in list.trim().split(',') {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-            out.count += last.checked_sub(first)? as usize + 1;
-            out.end = last.checked_add(1)?;
+        for range in cpu_ranges(list)? {
+            out.count += range.len();
+            out.end = range.end;
         }
         Some(out)
     }
+}
+
+/// The ranges of a CPU list, ascending and apart; `None` when it is no such list.
+pub(crate) fn cpu_ranges(list: &str) -> Option<impl Iterator<Item = Range<u32>>> {
+    /// Far more than a kernel can be built for (`CONFIG_NR_CPUS`): values and buffers are sized by
+    /// these numbers.
+    const MOST: u32 = 1 << 16;
+    let mut ranges = Vec::new();
+    let mut end = 0;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first < end || last < first || last >= MOST {
+            return None;
+        }
+        end = last + 1;
+        ranges.push(first..end);
+    }
+    Some(ranges.into_iter())
 }
 
 #[cfg(test)]
@@ -205,6 +230,9 @@ mod tests {
             ("x", None),
             ("3-1", None),
             ("0-4294967295", None),
+            ("0-3,2-5", None),
+            ("0-65535", Some((65536, 65536))),
+            ("0-65536", None),
         ] {
             let want = want.map(|(count, end)| CpuList { count, end });
             assert_eq!(CpuList::parse(list), want, "{list:?}");

@@ -2,11 +2,11 @@
 
 use std::{
     ffi::CString,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
-use super::SysError;
+use super::{Call, SysError, issue, issue_fd};
 
 /// Attaches a socket filter.
 pub(crate) fn socket_attach(socket: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> Result<(), SysError> {
@@ -45,12 +45,12 @@ fn set<T: OptionValue>(
     value: &T,
     command: &'static str,
 ) -> Result<(), SysError> {
-    let len = libc::socklen_t::try_from(size_of::<T>()).expect("options are small");
-    // SAFETY: the kernel reads `len` bytes of `value`, which is its size.
-    let ret = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), len)
-    };
-    if ret < 0 { Err(SysError::last(command)) } else { Ok(()) }
+    let (at, len) = (std::ptr::from_ref(value).cast(), size_of::<T>());
+    // SAFETY: `T: OptionValue` has no padding, so that all its bytes are initialised.
+    let value = unsafe { std::slice::from_raw_parts(at, len) };
+    // SAFETY: passes no address but the value's.
+    unsafe { issue(&mut Call::SetSockOpt { name: command, fd: socket, level, option, value }) }
+        .map(drop)
 }
 
 fn socket(
@@ -58,13 +58,8 @@ fn socket(
     kind: libc::c_int,
     protocol: libc::c_int,
 ) -> Result<OwnedFd, SysError> {
-    // SAFETY: takes numbers only.
-    let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) };
-    if fd < 0 {
-        return Err(SysError::last("socket"));
-    }
-    // SAFETY: the call succeeded, so this descriptor is new and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // SAFETY: passes no address, and returns a new descriptor.
+    unsafe { issue_fd(&mut Call::Socket { domain, kind, protocol }) }
 }
 
 /// A raw packet socket bound to an interface of the current network namespace.
@@ -74,7 +69,7 @@ pub(crate) fn packet_socket(ifindex: u32) -> Result<OwnedFd, SysError> {
     let family = u16::try_from(libc::AF_PACKET).expect("address families are small");
     // Protocol 0 receives nothing until `bind` names the interface: no frame of another one.
     let packet = socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
-    let mut address = libc::sockaddr_ll {
+    let address = libc::sockaddr_ll {
         sll_family: family,
         sll_protocol: ALL.to_be(),
         sll_ifindex: ifindex.cast_signed(),
@@ -83,34 +78,15 @@ pub(crate) fn packet_socket(ifindex: u32) -> Result<OwnedFd, SysError> {
         sll_halen: 0,
         sll_addr: [0; 8],
     };
-    let len = libc::socklen_t::try_from(size_of_val(&address)).expect("20 bytes");
-    // SAFETY: the kernel reads `len` bytes of `address`, which is its size.
-    let ret =
-        unsafe { libc::bind(packet.as_raw_fd(), std::ptr::from_mut(&mut address).cast(), len) };
-    if ret < 0 { Err(SysError::last("bind")) } else { Ok(packet) }
-}
-
-/// Repeats a call that a signal interrupted.
-fn uninterrupted(
-    command: &'static str,
-    mut call: impl FnMut() -> libc::ssize_t,
-) -> Result<usize, SysError> {
-    loop {
-        if let Ok(len) = usize::try_from(call()) {
-            return Ok(len);
-        }
-        let error = SysError::last(command);
-        if error.errno() != libc::EINTR {
-            return Err(error);
-        }
-    }
+    // SAFETY: passes no address but that of `address`.
+    unsafe { issue(&mut Call::Bind { fd: packet.as_fd(), address: &address }) }?;
+    Ok(packet)
 }
 
 /// Sends one frame or message.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), SysError> {
-    let (fd, start) = (socket.as_raw_fd(), bytes.as_ptr().cast());
-    // SAFETY: the kernel reads `len` bytes of `bytes`.
-    uninterrupted("send", || unsafe { libc::send(fd, start, bytes.len(), 0) }).map(drop)
+    // SAFETY: passes no address but that of `bytes`.
+    unsafe { issue(&mut Call::Send { fd: socket, bytes }) }.map(drop)
 }
 
 /// Receives one frame or message into `buffer`: its length, which is larger than the buffer's
@@ -120,14 +96,12 @@ pub(crate) fn receive(
     buffer: &mut [u8],
     flags: libc::c_int,
 ) -> Result<Option<usize>, SysError> {
-    let (fd, flags) = (socket.as_raw_fd(), flags | libc::MSG_TRUNC);
-    let got = uninterrupted("recv", || {
-        // SAFETY: the kernel writes at most `len` bytes of `buffer`.
-        unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), flags) }
-    });
-    match got {
+    let flags = flags | libc::MSG_TRUNC;
+    // SAFETY: passes no address but the buffer's.
+    match unsafe { issue(&mut Call::Recv { fd: socket, buffer, flags }) } {
+        Ok(len) => Ok(usize::try_from(len).ok()),
         Err(e) if e.errno() == libc::EAGAIN => Ok(None),
-        got => got.map(Some),
+        Err(e) => Err(e),
     }
 }
 
@@ -150,9 +124,10 @@ pub(crate) fn netlink_socket() -> Result<OwnedFd, SysError> {
 pub(crate) fn interface_index(name: &str) -> Result<u32, SysError> {
     let unusable = |_| SysError::errno_of("if_nametoindex", libc::EINVAL, "the name has a NUL");
     let name = CString::new(name).map_err(unusable)?;
-    // SAFETY: reads a NUL-terminated string that lives past the call.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(SysError::last("if_nametoindex")),
-        index => Ok(index),
-    }
+    // SAFETY: passes no address but the name's.
+    let index = unsafe { issue(&mut Call::InterfaceIndex { name: &name }) }?;
+    u32::try_from(index).map_err(|_| {
+        let hint = "the kernel's number is none of an interface";
+        SysError::errno_of("if_nametoindex", libc::EPROTO, hint)
+    })
 }

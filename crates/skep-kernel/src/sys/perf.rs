@@ -2,10 +2,10 @@
 
 use std::{
     ffi::CStr,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
-use super::SysError;
+use super::{Call, SysError, issue, issue_fd};
 
 /// First 72 bytes of `struct perf_event_attr` (`PERF_ATTR_SIZE_VER1`); the kernel reads the rest
 /// as 0.
@@ -34,7 +34,6 @@ const PERF_FORMAT_LOST: u64 = 1 << 4;
 const PERF_SAMPLE_RAW: u64 = 1 << 10;
 const FLAG_DISABLED: u64 = 1;
 const FLAG_FREQUENCY: u64 = 1 << 10;
-const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
 const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
 const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
 
@@ -124,49 +123,43 @@ pub(crate) fn bpf_output_event(cpu: u32) -> Result<(OwnedFd, bool), SysError> {
 /// How many samples found no room in the buffer of an event that counts them.
 pub(crate) fn lost_samples(event: BorrowedFd<'_>) -> u64 {
     // The event's own count, then the lost samples.
-    let mut values = [0_u64; 2];
-    let len = size_of_val(&values);
-    // SAFETY: the kernel writes at most `len` bytes to `values`, which has that many.
-    let got = unsafe { libc::read(event.as_raw_fd(), values.as_mut_ptr().cast(), len) };
-    if usize::try_from(got) == Ok(len) { values[1] } else { 0 }
+    let mut buffer = [0; 16];
+    // SAFETY: passes no address but the buffer's.
+    let got = unsafe { issue(&mut Call::Read { fd: event, buffer: &mut buffer }) };
+    let [_, lost] = buffer.as_chunks().0 else { return 0 };
+    if matches!(got, Ok(16)) { u64::from_ne_bytes(*lost) } else { 0 }
 }
 
 /// `None` is every process, every CPU.
 fn open(mut attr: PerfEventAttr, pid: Option<u32>, cpu: Option<u32>) -> Result<OwnedFd, SysError> {
     attr.size = 72;
     let number = |n: Option<u32>| n.map_or(-1, u32::cast_signed);
-    let no_group: libc::c_int = -1;
-    // SAFETY: the kernel reads `attr.size` bytes, which is the size of `attr` (asserted above),
-    // live past the call; where `config1` is an address, it is that of a NUL-terminated string
-    // that the caller of this module's function still holds.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            &raw const attr,
-            number(pid),
-            number(cpu),
-            no_group,
-            PERF_FLAG_FD_CLOEXEC,
-        )
-    };
-    match RawFd::try_from(ret) {
-        // SAFETY: the call succeeded, so this descriptor is new and nobody else's.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(SysError::last("perf_event_open")),
-    }
+    let at = std::ptr::from_ref(&attr).cast();
+    // SAFETY: `repr(C)` and the sum of its fields without padding (asserted above), so that all
+    // its bytes are initialised; borrowed from a local that lives past the call.
+    let bytes = unsafe { std::slice::from_raw_parts(at, size_of_val(&attr)) };
+    let mut call = Call::PerfEventOpen { attr: bytes, pid: number(pid), cpu: number(cpu) };
+    // SAFETY: where `config1` is an address, it is that of a NUL-terminated string that the caller
+    // of this module's function still holds; the call returns a new descriptor.
+    unsafe { issue_fd(&mut call) }
 }
 
 /// Starts an event.
 pub(crate) fn perf_enable(event: BorrowedFd<'_>) -> Result<(), SysError> {
-    // SAFETY: this request takes a number (0), no address.
-    let ret = unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0) };
-    if ret < 0 { Err(SysError::last("PERF_EVENT_IOC_ENABLE")) } else { Ok(()) }
+    ioctl("PERF_EVENT_IOC_ENABLE", event, PERF_EVENT_IOC_ENABLE, 0)
 }
 
 /// Attaches a program to an event.
 pub(crate) fn perf_set_bpf(event: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> Result<(), SysError> {
-    let prog = prog.as_raw_fd();
-    // SAFETY: this request takes a descriptor as a number, no address.
-    let ret = unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_SET_BPF, prog) };
-    if ret < 0 { Err(SysError::last("PERF_EVENT_IOC_SET_BPF")) } else { Ok(()) }
+    ioctl("PERF_EVENT_IOC_SET_BPF", event, PERF_EVENT_IOC_SET_BPF, prog.as_raw_fd())
+}
+
+fn ioctl(
+    name: &'static str,
+    fd: BorrowedFd<'_>,
+    request: libc::Ioctl,
+    arg: libc::c_int,
+) -> Result<(), SysError> {
+    // SAFETY: passes no address.
+    unsafe { issue(&mut Call::Ioctl { name, fd, request, arg }) }.map(drop)
 }
