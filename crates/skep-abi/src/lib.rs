@@ -8,8 +8,10 @@
 pub mod context;
 pub mod helper;
 mod map;
+mod map_rules;
 mod prog;
 pub mod section;
 
 pub use map::{MapDef, MapFlags, MapType, UpdateMode};
+pub use map_rules::{BrokenRule, Expected, MapNeeds, MapRule, Size};
 pub use prog::{AttachType, ProgType, Release};

@@ -61,9 +61,16 @@ map_types! {
     USER_RINGBUF = 31, "user_ringbuf", "BPF_MAP_TYPE_USER_RINGBUF";
     CGRP_STORAGE = 32, "cgrp_storage", "BPF_MAP_TYPE_CGRP_STORAGE";
     ARENA = 33, "arena", "BPF_MAP_TYPE_ARENA";
+    INSN_ARRAY = 34, "insn_array", "BPF_MAP_TYPE_INSN_ARRAY";
+    RHASH = 35, "rhash", "BPF_MAP_TYPE_RHASH";
 }
 
 impl MapType {
+    /// The type that bpftool calls this.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|t| t.name() == Some(name))
+    }
+
     /// Does each CPU have its own value?
     pub const fn is_percpu(self) -> bool {
         matches!(
@@ -90,39 +97,67 @@ impl fmt::Display for MapType {
     }
 }
 
-/// Creation flags of a map, `BPF_F_*`.
+macro_rules! map_flags {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $bit:literal, $text:literal, $alias:literal; )+) => {
+        impl MapFlags {
+            $(
+                $(#[doc = $doc])+
+                #[doc(alias = $alias)]
+                pub const $name: Self = Self(1 << $bit);
+            )+
+
+            /// Every flag in the table with its name.
+            pub const ALL: &[(Self, &str)] = &[$( (Self::$name, $text), )+];
+        }
+    };
+}
+
+/// Creation flags of a map, `BPF_F_*`. They print by name: `no_prealloc|mmapable`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MapFlags(pub u32);
 
-impl MapFlags {
+map_flags! {
     /// Do not reserve memory for all entries of a hash at creation.
-    #[doc(alias = "BPF_F_NO_PREALLOC")]
-    pub const NO_PREALLOC: Self = Self(1 << 0);
+    NO_PREALLOC = 0, "no_prealloc", "BPF_F_NO_PREALLOC";
     /// Each CPU has its own LRU list.
-    #[doc(alias = "BPF_F_NO_COMMON_LRU")]
-    pub const NO_COMMON_LRU: Self = Self(1 << 1);
+    NO_COMMON_LRU = 1, "no_common_lru", "BPF_F_NO_COMMON_LRU";
     /// `numa_node` is set.
-    #[doc(alias = "BPF_F_NUMA_NODE")]
-    pub const NUMA_NODE: Self = Self(1 << 2);
+    NUMA_NODE = 2, "numa_node", "BPF_F_NUMA_NODE";
     /// System calls may only read.
-    #[doc(alias = "BPF_F_RDONLY")]
-    pub const RDONLY: Self = Self(1 << 3);
+    RDONLY = 3, "rdonly", "BPF_F_RDONLY";
     /// System calls may only write.
-    #[doc(alias = "BPF_F_WRONLY")]
-    pub const WRONLY: Self = Self(1 << 4);
+    WRONLY = 4, "wronly", "BPF_F_WRONLY";
+    /// Stacks are build ids and offsets, not addresses.
+    STACK_BUILD_ID = 5, "stack_build_id", "BPF_F_STACK_BUILD_ID";
+    /// Hash without a random seed.
+    ZERO_SEED = 6, "zero_seed", "BPF_F_ZERO_SEED";
     /// Programs may only read.
-    #[doc(alias = "BPF_F_RDONLY_PROG")]
-    pub const RDONLY_PROG: Self = Self(1 << 7);
+    RDONLY_PROG = 7, "rdonly_prog", "BPF_F_RDONLY_PROG";
     /// Programs may only write.
-    #[doc(alias = "BPF_F_WRONLY_PROG")]
-    pub const WRONLY_PROG: Self = Self(1 << 8);
+    WRONLY_PROG = 8, "wronly_prog", "BPF_F_WRONLY_PROG";
+    /// An accepted socket gets a copy of the listener's value.
+    CLONE = 9, "clone", "BPF_F_CLONE";
     /// User space may map the values of an array.
-    #[doc(alias = "BPF_F_MMAPABLE")]
-    pub const MMAPABLE: Self = Self(1 << 10);
+    MMAPABLE = 10, "mmapable", "BPF_F_MMAPABLE";
+    /// Perf events stay when the descriptor that stored them is closed.
+    PRESERVE_ELEMS = 11, "preserve_elems", "BPF_F_PRESERVE_ELEMS";
     /// The inner maps of an array of maps may differ in `max_entries`.
-    #[doc(alias = "BPF_F_INNER_MAP")]
-    pub const INNER_MAP: Self = Self(1 << 12);
+    INNER_MAP = 12, "inner_map", "BPF_F_INNER_MAP";
+    /// A `struct_ops` map is attached by a link.
+    LINK = 13, "link", "BPF_F_LINK";
+    /// The value's type lies in a module's BTF.
+    VTYPE_BTF_OBJ_FD = 15, "vtype_btf_obj_fd", "BPF_F_VTYPE_BTF_OBJ_FD";
+    /// The map is made by the rights of a token.
+    TOKEN_FD = 16, "token_fd", "BPF_F_TOKEN_FD";
+    /// A fault of user space in an arena is a signal, not a new page.
+    SEGV_ON_FAULT = 17, "segv_on_fault", "BPF_F_SEGV_ON_FAULT";
+    /// Pointers in an arena are not translated for user space.
+    NO_USER_CONV = 18, "no_user_conv", "BPF_F_NO_USER_CONV";
+    /// A full ring buffer overwrites its oldest records.
+    RB_OVERWRITE = 19, "rb_overwrite", "BPF_F_RB_OVERWRITE";
+}
 
+impl MapFlags {
     /// Are all of `other`'s bits set?
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -132,6 +167,30 @@ impl MapFlags {
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The flag of this name: `no_prealloc`, or as the kernel writes it.
+    pub fn by_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let short = name.strip_prefix("bpf_f_").unwrap_or(&name);
+        Self::ALL.iter().find(|(_, known)| *known == short).map(|(flag, _)| *flag)
+    }
+}
+
+impl fmt::Display for MapFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        let mut gap = "";
+        for (flag, name) in Self::ALL.iter().filter(|(flag, _)| self.contains(*flag)) {
+            rest &= !flag.0;
+            write!(f, "{gap}{name}")?;
+            gap = "|";
+        }
+        match (rest, gap) {
+            (0, "") => f.write_str("none"),
+            (0, _) => Ok(()),
+            _ => write!(f, "{gap}{rest:#x}"),
+        }
     }
 }
 
@@ -220,6 +279,16 @@ mod tests {
         }
         assert_eq!(size(MapType::PERF_EVENT_ARRAY, 0), 3);
         assert_eq!(size(MapType::PERF_EVENT_ARRAY, 8), 8);
+    }
+
+    #[test]
+    fn flags_print_and_are_found_by_name() {
+        let both = MapFlags::NO_PREALLOC.with(MapFlags::MMAPABLE);
+        assert_eq!(both.to_string(), "no_prealloc|mmapable");
+        assert_eq!(MapFlags(0).to_string(), "none");
+        assert_eq!(MapFlags(1 << 31).to_string(), "0x80000000");
+        assert_eq!(MapFlags::by_name("BPF_F_MMAPABLE"), Some(MapFlags::MMAPABLE));
+        assert_eq!(MapFlags::by_name("mmap"), None);
     }
 
     #[test]

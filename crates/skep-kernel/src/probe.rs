@@ -5,7 +5,9 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use skep_abi::{AttachType, MapDef, MapFlags, MapType, ProgType, section::BPF_F_SLEEPABLE};
+use skep_abi::{
+    AttachType, MapDef, MapNeeds, MapRule, MapType, ProgType, section::BPF_F_SLEEPABLE,
+};
 use skep_btf::KindTag;
 use skep_isa::Slot;
 
@@ -13,7 +15,7 @@ use crate::{
     error::LoadError,
     map::Map,
     program::{Program, ProgramLoad},
-    target,
+    sys, target,
 };
 
 /// Outcome of a probe. "Could not tell" is its own answer, never "not supported".
@@ -164,39 +166,13 @@ pub fn map_type(map_type: MapType) -> Support {
 }
 
 fn make_map(map_type: MapType) -> Support {
-    let mut def = MapDef {
-        map_type,
-        key_size: 4,
-        value_size: 4,
-        max_entries: 1,
-        flags: MapFlags(0),
-        extra: 0,
-        numa_node: 0,
+    let Some(rule) = MapRule::of(map_type) else {
+        return Support::No(format!("{map_type} is not known here"));
     };
-    match map_type {
-        MapType::QUEUE | MapType::STACK | MapType::BLOOM_FILTER => def.key_size = 0,
-        MapType::LPM_TRIE => {
-            def.key_size = 5;
-            def.flags = MapFlags::NO_PREALLOC;
-        }
-        MapType::STACK_TRACE => def.value_size = 8,
-        MapType::CGROUP_STORAGE | MapType::PERCPU_CGROUP_STORAGE => {
-            def.key_size = 16;
-            def.max_entries = 0;
-        }
-        MapType::RINGBUF | MapType::USER_RINGBUF => {
-            (def.key_size, def.value_size, def.max_entries) = (0, 0, 4096);
-        }
-        MapType::STRUCT_OPS
-        | MapType::SK_STORAGE
-        | MapType::INODE_STORAGE
-        | MapType::TASK_STORAGE
-        | MapType::CGRP_STORAGE
-        | MapType::ARENA => {
-            return Support::Unknown(format!("{map_type} needs more than a definition"));
-        }
-        _ => {}
+    if matches!(rule.needs, MapNeeds::Types | MapNeeds::KernelType) {
+        return Support::Unknown(format!("{map_type} needs more than a definition"));
     }
+    let def = rule.smallest(sys::page_bytes());
     let inner = map_type.is_map_in_map().then(|| {
         let inner = MapDef { map_type: MapType::HASH, ..def };
         Map::create("probe", inner, None, None)

@@ -358,4 +358,6 @@ pub(crate) fn adjusted(def: MapDef) -> MapDef {
 }
 
 #[cfg(test)]
+mod rules_tests;
+#[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Why a map operation failed, with the kernel's error number.
 
-use skep_abi::MapType;
+use skep_abi::{Expected, MapType};
 
 /// `ENOTSUPP`, the kernel's own "not supported": it is not in libc because it was never meant to
 /// reach user space, but `bpf(2)` returns it.
@@ -20,7 +20,7 @@ pub enum MapError {
         /// Its value.
         found: u64,
         /// What the type asks for.
-        expected: &'static str,
+        expected: Expected,
         /// What the kernel answers.
         errno: i32,
     },

@@ -98,7 +98,7 @@ impl Hash {
                 map_type: def.map_type,
                 field: "max_entries",
                 found: def.max_entries.into(),
-                expected: "at most 2^27",
+                expected: "at most 2^27".into(),
                 errno: libc::E2BIG,
             });
         }

@@ -37,7 +37,7 @@ impl MapInMap {
             map_type: def.map_type,
             field: "inner map",
             found,
-            expected: "a map that may be one",
+            expected: "a map that may be one".into(),
             errno,
         };
         let shape = inner.ok_or_else(|| bad(0, libc::EBADF))?;

@@ -403,8 +403,8 @@ fn definitions_are_refused_with_a_reason() {
     let cases = [
         (def(MapType::ARRAY, 8, 4, 1), libc::EINVAL, "array map: key_size is 8, expected 4"),
         (def(MapType::HASH, 4, 4, 0), libc::EINVAL, "max_entries is 0, expected at least 1"),
-        (def(MapType::LPM_TRIE, 8, 4, 1), libc::EINVAL, "expected BPF_F_NO_PREALLOC"),
-        (def(MapType::RINGBUF, 0, 0, 4097), libc::EINVAL, "a power of two and whole pages"),
+        (def(MapType::LPM_TRIE, 8, 4, 1), libc::EINVAL, "expected no_prealloc among them"),
+        (def(MapType::RINGBUF, 0, 0, 4097), libc::EINVAL, "a power of two, in bytes, of whole"),
         (def(MapType::PERCPU_ARRAY, 4, 32769, 1), libc::E2BIG, "value_size is 32769"),
         (def(MapType::ARRAY, 4, 1 << 30, u32::MAX), libc::ENOMEM, "cannot be mapped"),
         (def(MapType::QUEUE, 0, 1 << 22, u32::MAX), libc::ENOMEM, "cannot be mapped"),
