@@ -5,11 +5,13 @@
 //! and is no error.
 
 mod btf;
+mod events;
 mod link;
 mod map;
 mod owners;
 mod pins;
 mod program;
+mod watch;
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -17,11 +19,13 @@ use std::{
 };
 
 pub use btf::{BtfInfo, btf, types};
-pub use link::{LinkInfo, LinkType, detach, link};
+pub use events::{EventProgram, event_programs};
+pub use link::{LinkInfo, LinkType, Probed, detach, link};
 pub use map::{MapInfo, map, open_map};
 pub use owners::{Owner, owners};
 pub use pins::pins;
-pub use program::{Code, LineInfo, ProgramInfo, code, program};
+pub use program::{Code, LineInfo, ProgramInfo, code, open_program, program};
+pub use watch::{RingPositions, RunStatistics, Stream, TracePipe, read_stream, ring_positions};
 
 use crate::sys::{self, ObjectKind, SysError};
 

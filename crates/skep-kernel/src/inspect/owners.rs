@@ -1,6 +1,10 @@
 //! Which process holds what.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{Kind, field};
 
@@ -20,18 +24,14 @@ pub struct Owner {
 /// have no owner here.
 pub fn owners() -> BTreeMap<(Kind, u32), Vec<Owner>> {
     let mut found: BTreeMap<(Kind, u32), Vec<Owner>> = BTreeMap::new();
-    let Ok(processes) = fs::read_dir("/proc") else { return found };
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
-            continue;
-        };
-        let mut held = of_process(&process.path());
+    for (pid, process) in processes() {
+        let mut held = of_process(&process);
         held.sort_unstable();
         held.dedup();
         if held.is_empty() {
             continue;
         }
-        let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        let comm = fs::read_to_string(process.join("comm")).unwrap_or_default();
         for object in held {
             let owner = Owner { pid, comm: comm.trim_end().to_owned() };
             found.entry(object).or_default().push(owner);
@@ -41,6 +41,12 @@ pub fn owners() -> BTreeMap<(Kind, u32), Vec<Owner>> {
         holders.sort_by_key(|o| o.pid);
     }
     found
+}
+
+/// All processes and their directories.
+pub(super) fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path())))
 }
 
 fn of_process(process: &Path) -> Vec<(Kind, u32)> {

@@ -7,7 +7,10 @@ use skep_btf::TypeId;
 use skep_isa::Slot;
 
 use super::{Kind, open, own_field, some};
-use crate::sys::{self, SysError};
+use crate::{
+    program::Program,
+    sys::{self, SysError},
+};
 
 /// What the kernel tells of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,4 +136,14 @@ pub fn code(id: u32) -> Result<Option<Code>, SysError> {
         functions: raw.func_info.iter().map(|&[at, ty]| (at, TypeId(ty))).collect(),
         lines: raw.line_info.iter().map(line).collect(),
     }))
+}
+
+/// Opens a program by its id to run and attach it; none when it is gone.
+///
+/// # Errors
+///
+/// `EPERM` without `CAP_SYS_ADMIN`.
+#[doc(alias = "BPF_PROG_GET_FD_BY_ID")]
+pub fn open_program(id: u32) -> Result<Option<Program>, SysError> {
+    open(Kind::Program, id)?.map(Program::adopt).transpose()
 }

@@ -87,6 +87,112 @@ fn a_link_tells_its_tracepoint() {
     assert_eq!(link(one.id).unwrap(), None);
 }
 
+/// Programs of `slots`, found by their id.
+fn by_id(name: &str, prog_type: ProgType, slots: &[Slot]) -> (Program, u32) {
+    let loaded = Program::load(&ProgramLoad::new(name, prog_type, slots)).unwrap();
+    let id = loaded.info().unwrap().id;
+    (open_program(id).unwrap().unwrap(), id)
+}
+
+#[test]
+fn runs_are_counted_while_statistics_are_on() {
+    require_kernel!(probe::can_load().into_result());
+    let (held, id) = by_id("counted", ProgType::SOCKET_FILTER, &RETURN_0);
+    let run = |times| {
+        let options = crate::TestRunOptions { data: &[0; 64], repeat: times, ..Default::default() };
+        held.test_run(&options).unwrap();
+    };
+    let seen = || program(id).unwrap().unwrap();
+    let on = RunStatistics::enable().unwrap();
+    run(1000);
+    let first = seen();
+    // The kernel runs it inside its own loop, where each run is counted.
+    assert_eq!(first.run_count, 1000);
+    assert!(first.run_time_ns > 0);
+    drop(on);
+    // Another process may have statistics on: then the runs are counted all the same.
+    run(10);
+    assert!(matches!(seen().run_count, 1000 | 1010));
+}
+
+#[test]
+fn a_ring_buffer_tells_where_it_stands() {
+    require_kernel!(probe::map_type(MapType::RINGBUF).into_result());
+    let def = skep_abi::MapRule::of(MapType::RINGBUF).unwrap().smallest(sys::page_bytes());
+    let ring = Map::create("positions", def, None, None).unwrap();
+    // bpf_ringbuf_output(ring, fp - 16, 16, 0)
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&ring.as_fd());
+    let slot = |code, dst, src, off, imm| Slot { code, dst, src, off, imm };
+    let slots = [
+        slot(0x7a, 10, 0, -8, 1),
+        slot(0x7a, 10, 0, -16, 2),
+        slot(0x18, 1, 1, 0, fd),
+        slot(0, 0, 0, 0, 0),
+        slot(0xbf, 2, 10, 0, 0),
+        slot(0x07, 2, 0, 0, -16),
+        slot(0xb7, 3, 0, 0, 16),
+        slot(0xb7, 4, 0, 0, 0),
+        slot(0x85, 0, 0, 0, 130),
+        RETURN_0[0],
+        RETURN_0[1],
+    ];
+    let (held, _) = by_id("producer", ProgType::SOCKET_FILTER, &slots);
+    let options = crate::TestRunOptions { data: &[0; 64], repeat: 3, ..Default::default() };
+    held.test_run(&options).unwrap();
+    let id = ring.id().unwrap();
+    let at = ring_positions(id).unwrap();
+    // A record has a header of 8 bytes.
+    assert_eq!((at.produced, at.consumed, at.size), (3 * 24, 0, sys::page_bytes()));
+    assert_eq!(at.waiting(), 72);
+    assert_eq!(ring_positions(hash("no_ring").id().unwrap()), None);
+    assert_eq!(ring_positions(u32::MAX - 1), None);
+}
+
+#[test]
+fn a_program_on_an_event_is_found_by_its_process() {
+    require_kernel!(probe::can_load().into_result());
+    let (held, id) = by_id("on_event", ProgType::TRACEPOINT, &RETURN_0);
+    let link = match crate::link::attach_tracepoint(&held, "syscalls", "sys_enter_getpgid") {
+        Ok(link) => link,
+        Err(e) => {
+            require_kernel!(Err::<(), _>(e.to_string()));
+            return;
+        }
+    };
+    let mine = || {
+        let all = event_programs().unwrap();
+        all.into_iter()
+            .filter(|e| e.pid == std::process::id() && e.prog_id == id)
+            .collect::<Vec<_>>()
+    };
+    let [one] = mine().try_into().unwrap();
+    assert_eq!((one.kind, one.name.as_str()), ("tracepoint", "sys_enter_getpgid"));
+    drop(link);
+    assert_eq!(mine(), []);
+}
+
+#[test]
+fn a_stream_of_a_silent_program_is_empty() {
+    require_kernel!(probe::can_load().into_result());
+    let (_held, id) = by_id("silent", ProgType::SOCKET_FILTER, &RETURN_0);
+    let mut room = [0; 64];
+    match read_stream(id, Stream::Stderr, &mut room) {
+        Ok(read) => assert_eq!(read, Some(0)),
+        Err(e) => require_kernel!(Err::<(), _>(e.to_string())),
+    }
+    assert_eq!(read_stream(u32::MAX - 1, Stream::Stdout, &mut room).unwrap(), None);
+}
+
+#[test]
+fn lists_of_functions_are_taken_as_the_link_has_them() {
+    let probed = |at, reference_counter, cookie| Probed { at, reference_counter, cookie };
+    let kernel = link::functions(&[vec![1, 2], vec![7, 0]]);
+    assert_eq!(kernel, [probed(1, 0, 7), probed(2, 0, 0)]);
+    let user = link::functions(&[vec![1], vec![5], vec![7]]);
+    assert_eq!(user, [probed(1, 5, 7)]);
+    assert_eq!(link::functions(&[]), []);
+}
+
 #[test]
 fn the_kernels_own_types_are_a_btf_object() {
     require_kernel!(probe::can_load().into_result());

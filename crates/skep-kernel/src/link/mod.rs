@@ -13,7 +13,7 @@ mod net;
 mod netns;
 mod section;
 mod trace;
-mod tracefs;
+pub(crate) mod tracefs;
 mod tracing;
 mod uprobe;
 

@@ -1,8 +1,12 @@
 //! tracefs: where it is, numbers of its events, probes that are defined in it.
 
 use std::{
+    fs::File,
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -17,14 +21,14 @@ const GROUP: &str = "skep";
 
 /// A tracefs, mounted for everybody or only for this process.
 #[derive(Debug)]
-pub(super) struct Tracefs {
+pub(crate) struct Tracefs {
     root: PathBuf,
     /// Keeps a mount that nobody else sees.
     _mount: Option<OwnedFd>,
 }
 
 impl Tracefs {
-    pub(super) fn find() -> Result<Self, SysError> {
+    pub(crate) fn find() -> Result<Self, SysError> {
         if let Some(root) = USUAL.iter().find(|root| Path::new(root).join("events").exists()) {
             return Ok(Self { root: root.into(), _mount: None });
         }
@@ -32,6 +36,13 @@ impl Tracefs {
         let mount = sys::detached_mount(c"tracefs")?;
         let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
         Ok(Self { root, _mount: Some(mount) })
+    }
+
+    /// Opens what everybody prints into the trace, to be read without waiting. The file stays
+    /// usable when this mount is gone.
+    pub(crate) fn pipe(&self) -> io::Result<File> {
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NONBLOCK).open(self.root.join("trace_pipe"))
     }
 
     /// The number by which `perf_event_open` knows an event.

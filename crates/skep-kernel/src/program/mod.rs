@@ -166,7 +166,11 @@ impl Program {
     /// `ENOENT` when nothing is pinned there.
     #[doc(alias = "BPF_OBJ_GET")]
     pub fn open_pinned(path: &Path) -> Result<Self, SysError> {
-        let fd = sys::prog_get(path)?;
+        Self::adopt(sys::prog_get(path)?)
+    }
+
+    /// Takes over a descriptor of a program.
+    pub(crate) fn adopt(fd: OwnedFd) -> Result<Self, SysError> {
         let info = sys::prog_info(fd.as_fd())?;
         Ok(Self {
             fd,

@@ -202,6 +202,30 @@ blocks! {
         attach_type: u32,
         attach_flags: u32,
     }
+    /// Which statistics to turn on.
+    EnableStatsAttr, 4 {
+        kind: u32,
+    }
+    /// A program's stream, and where to copy its text to.
+    StreamReadAttr, 24 {
+        stream_buf: u64,
+        stream_buf_len: u32,
+        stream_id: u32,
+        prog_fd: u32,
+        pad: u32,
+    }
+    /// A descriptor of a process, and room for what hangs on it.
+    TaskFdQueryAttr, 48 {
+        pid: u32,
+        fd: u32,
+        flags: u32,
+        buf_len: u32,
+        buf: u64,
+        prog_id: u32,
+        fd_type: u32,
+        probe_offset: u64,
+        probe_addr: u64,
+    }
     /// A reader of an iterator's link.
     IterCreateAttr, 8 {
         link_fd: u32,
@@ -229,6 +253,7 @@ commands! {
     RawTracepointOpen(RawTracepointAttr) = 17, "BPF_RAW_TRACEPOINT_OPEN";
     BtfLoad(BtfLoadAttr) = 18, "BPF_BTF_LOAD";
     BtfFdById(GetId) = 19, "BPF_BTF_GET_FD_BY_ID";
+    TaskFdQuery(TaskFdQueryAttr) = 20, "BPF_TASK_FD_QUERY";
     MapLookupDelete(MapElem) = 21, "BPF_MAP_LOOKUP_AND_DELETE_ELEM";
     MapFreeze(MapElem) = 22, "BPF_MAP_FREEZE";
     BtfNextId(GetId) = 23, "BPF_BTF_GET_NEXT_ID";
@@ -239,6 +264,8 @@ commands! {
     LinkCreate(LinkCreateAttr) = 28, "BPF_LINK_CREATE";
     LinkFdById(GetId) = 30, "BPF_LINK_GET_FD_BY_ID";
     LinkNextId(GetId) = 31, "BPF_LINK_GET_NEXT_ID";
+    EnableStats(EnableStatsAttr) = 32, "BPF_ENABLE_STATS";
     IterCreate(IterCreateAttr) = 33, "BPF_ITER_CREATE";
     LinkDetach(LinkFd) = 34, "BPF_LINK_DETACH";
+    StreamRead(StreamReadAttr) = 37, "BPF_PROG_STREAM_READ_BY_FD";
 }

@@ -206,11 +206,15 @@ pub(crate) struct RawLink {
     pub(crate) words: [u32; 12],
     /// The one text that some types have: tracepoint, target, function, file.
     pub(crate) text: String,
+    /// The lists that links of several functions have, in the order of the kernel's structure;
+    /// empty where they cannot be seen.
+    pub(crate) lists: Vec<Vec<u64>>,
 }
 
 const RAW_TRACEPOINT: u32 = 1;
 const ITER: u32 = 4;
 const PERF_EVENT: u32 = 7;
+const KPROBE_MULTI: u32 = 8;
 const UPROBE_MULTI: u32 = 12;
 
 /// `enum bpf_perf_event_type`: the kinds up to this one (probes, tracepoints) have a text.
@@ -219,41 +223,75 @@ const PERF_EVENT_TRACEPOINT: u32 = 5;
 /// Room for a link's text.
 const TEXT_BYTES: usize = 4096;
 
+/// The most functions of a link that are asked for.
+const MOST_FUNCTIONS: usize = 1 << 20;
+
+/// The parts of variable length that links of a type have, by the words that take them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Parts {
+    /// Address (two words) and length of the text.
+    text: Option<(usize, usize)>,
+    /// Addresses of lists of 64-bit numbers.
+    lists: &'static [usize],
+    /// Their length.
+    count: usize,
+}
+
+impl Parts {
+    fn of(info: &RawLinkInfo) -> Self {
+        let [kind, ..] = info.words;
+        match info.link_type {
+            RAW_TRACEPOINT | ITER => Self { text: Some((0, 2)), ..Self::default() },
+            PERF_EVENT if (1..=PERF_EVENT_TRACEPOINT).contains(&kind) => {
+                Self { text: Some((2, 4)), ..Self::default() }
+            }
+            KPROBE_MULTI => Self { text: None, lists: &[0, 6], count: 2 },
+            UPROBE_MULTI => Self { text: Some((0, 8)), lists: &[2, 4, 6], count: 9 },
+            _ => Self::default(),
+        }
+    }
+}
+
+impl RawLinkInfo {
+    fn set(&mut self, at: usize, value: u32) {
+        if let Some(word) = self.words.get_mut(at) {
+            *word = value;
+        }
+    }
+
+    fn set_address(&mut self, at: usize, address: u64) {
+        for (n, bytes) in address.to_ne_bytes().as_chunks::<4>().0.iter().enumerate() {
+            self.set(at + n, u32::from_ne_bytes(*bytes));
+        }
+    }
+}
+
 /// Asks for a link's information.
 pub(crate) fn link_raw(fd: BorrowedFd<'_>) -> Result<RawLink, SysError> {
     let first: RawLinkInfo = obj::info(fd)?;
-    let [kind, ..] = first.words;
-    // Words that take the address (two) and the length of the text.
-    let place = match first.link_type {
-        RAW_TRACEPOINT | ITER => Some((0, 2)),
-        PERF_EVENT if (1..=PERF_EVENT_TRACEPOINT).contains(&kind) => Some((2, 4)),
-        UPROBE_MULTI => Some((0, 8)),
-        _ => None,
-    };
+    let parts = Parts::of(&first);
+    let count = first.words.get(parts.count).map_or(0, |&n| n as usize).min(MOST_FUNCTIONS);
+    let mut lists = vec![vec![0u64; count]; if count == 0 { 0 } else { parts.lists.len() }];
+    let mut room = vec![0u8; if parts.text.is_some() { TEXT_BYTES } else { 0 }];
     let mut out = first;
-    let mut text = String::new();
-    if let Some((at, len)) = place {
-        let mut room = vec![0u8; TEXT_BYTES];
-        let address = addr_mut(&mut room).to_ne_bytes();
+    if parts.text.is_some() || !lists.is_empty() {
         let mut ask = RawLinkInfo::default();
-        for (n, bytes) in address.as_chunks::<4>().0.iter().enumerate() {
-            if let Some(word) = ask.words.get_mut(at + n) {
-                *word = u32::from_ne_bytes(*bytes);
-            }
+        if let Some((at, len)) = parts.text {
+            ask.set_address(at, addr_mut(&mut room));
+            ask.set(len, len32(room.len()));
         }
-        if let Some(word) = ask.words.get_mut(len) {
-            *word = len32(TEXT_BYTES);
+        for (&at, list) in parts.lists.iter().zip(&mut lists) {
+            ask.set_address(at, part(list));
+            ask.set(parts.count, len32(count));
         }
-        // SAFETY: the address is that of `room`, which lives past the call, at the place where
-        // links of this type take it; the length beside it is that of `room`. A link never changes
-        // its type, nor a perf event its kind.
+        // SAFETY: each address is that of `room` or of a list, which live past the call, at a place
+        // where links of this type take one (`Parts`); the lengths beside them are theirs. A link
+        // never changes its type, nor a perf event its kind.
         match unsafe { obj::info_into(fd, &mut ask) } {
-            Ok(()) => {
-                text = from_obj_name(&room);
-                out = ask;
-            }
-            // A name that may not be seen leaves the rest as it is.
-            Err(e) if e.errno() == libc::EPERM => {}
+            Ok(()) => out = ask,
+            // What may not be seen, or what an older kernel does not tell, leaves the rest as it
+            // is.
+            Err(e) if matches!(e.errno(), libc::EPERM | libc::E2BIG) => lists.clear(),
             Err(e) => return Err(e),
         }
     }
@@ -262,7 +300,8 @@ pub(crate) fn link_raw(fd: BorrowedFd<'_>) -> Result<RawLink, SysError> {
         id: out.id,
         prog_id: out.prog_id,
         words: out.words,
-        text,
+        text: from_obj_name(&room),
+        lists,
     })
 }
 

@@ -22,6 +22,7 @@ mod net;
 mod obj;
 mod perf;
 mod prog;
+mod watch;
 
 use std::{
     io,
@@ -53,6 +54,7 @@ pub(crate) use perf::{
 };
 pub use prog::{ProgInfo, TestRun, TestRunOptions};
 pub(crate) use prog::{ProgLoad, prog_get, prog_info, prog_load, test_run};
+pub(crate) use watch::{TaskFd, enable_stats, stream_read, task_fd_query};
 
 /// Issues one command; returns what the kernel returned, never negative.
 ///
