@@ -110,7 +110,10 @@ fn xdp_drops_in_every_mode_until_it_is_detached() {
             let drop_all = counter(&map, ProgType::XDP, 1);
             let link = attach_xdp(&drop_all, wire.far_index, mode).expect("veth has every mode");
             let busy = attach_xdp(&drop_all, wire.far_index, mode);
-            assert!(matches!(busy, Err(AttachError::Refused { .. })), "{busy:?}");
+            let Err(AttachError::Occupied { by, .. }) = busy else { panic!("{busy:?}") };
+            let runs = if mode == XdpMode::Generic { "generic" } else { "native" };
+            let id = drop_all.info().expect("known").id;
+            assert_eq!(&*by, format!("program 'counter' (id {id}, {runs})"));
             wire.near.send(&frame(2)).expect("sent");
             assert_eq!(received(&wire.far, MOMENT), None, "{mode}");
             assert_eq!(count(&map), 1, "{mode}");

@@ -2,33 +2,39 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use skep_abi::{AttachType, ProgType};
+use skep_abi::AttachType;
 
-use super::{AttachError, Held, Link, refused, trace::no_such_link};
+use super::{
+    AttachError, Attachment, Held, Link, Method, Order, attach_type, refused, trace::no_such_link,
+};
 use crate::{
     program::Program,
-    sys::{self, LinkTarget, SysError},
+    sys::{self, LinkTarget},
 };
 
-/// Others may attach beside this program.
-const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
+/// How a hook of a cgroup is shared when a program is attached without a link. All programs at a
+/// hook are attached in the same way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// This is the only program, also for the cgroups below.
+    Alone,
+    /// The only one, until a cgroup below has its own, which then is the only one there.
+    #[doc(alias = "BPF_F_ALLOW_OVERRIDE")]
+    Override,
+    /// Others may attach beside it, and below: all of them run. Links are like this.
+    #[default]
+    #[doc(alias = "BPF_F_ALLOW_MULTI")]
+    Multi,
+}
 
-/// Where a program goes whose section names no attach type.
-const USUAL: &[(ProgType, AttachType)] = &[
-    (ProgType::CGROUP_SOCK, AttachType::CGROUP_INET_SOCK_CREATE),
-    (ProgType::CGROUP_DEVICE, AttachType::CGROUP_DEVICE),
-    (ProgType::CGROUP_SYSCTL, AttachType::CGROUP_SYSCTL),
-    (ProgType::SOCK_OPS, AttachType::CGROUP_SOCK_OPS),
-    (ProgType::LSM, AttachType::LSM_CGROUP),
-];
-
-/// The program's own attach type, or the only one of its kind.
-fn attach_type(program: &Program, hook: &str) -> Result<AttachType, AttachError> {
-    let usual = || USUAL.iter().find(|row| row.0 == program.prog_type()).map(|row| row.1);
-    program.attach_type().or_else(usual).ok_or_else(|| {
-        let hint = "the program does not say at which hook: load it with an attach type";
-        refused(program, hook, SysError::errno_of("BPF_LINK_CREATE", libc::EINVAL, hint))
-    })
+impl Sharing {
+    const fn flags(self) -> u32 {
+        match self {
+            Self::Alone => 0,
+            Self::Override => 1 << 0,
+            Self::Multi => 1 << 1,
+        }
+    }
 }
 
 /// Attaches to a cgroup (version 2) and all below it, by a link where the kernel has them.
@@ -38,15 +44,39 @@ fn attach_type(program: &Program, hook: &str) -> Result<AttachType, AttachError>
 /// `EBADF` when the descriptor is not that of a cgroup directory; `EPERM` when one further up
 /// does not let programs attach below it; `EINVAL` when the kernel has no such hook.
 pub fn attach_cgroup(program: &Program, cgroup: BorrowedFd<'_>) -> Result<Link, AttachError> {
-    let hook = format!("cgroup {}", name(program));
+    let hook = hook(program);
     let attach_type = attach_type(program, &hook)?.0;
     let target = LinkTarget::Fd(cgroup);
     match sys::link_create(program.as_fd(), target, attach_type, 0) {
         Ok(link) => Ok(Link::new(Held::Fd(link), hook)),
-        Err(e) if no_such_link(&e) => {
-            attach_cgroup_without_link(program, cgroup).map_err(|_| refused(program, &hook, e))
-        }
+        Err(e) if no_such_link(&e) => attach_cgroup_without_link(program, cgroup, Sharing::Multi)
+            .map_err(|_| refused(program, &hook, e)),
         Err(e) => Err(refused(program, &hook, e)),
+    }
+}
+
+/// Attaches to a cgroup by a link at a place among the others (Linux 6.16).
+///
+/// # Errors
+///
+/// `EINVAL` when the kernel knows no places here; `ENOENT` when the neighbour is not there;
+/// `ESTALE` when the hook has another revision than expected.
+pub fn attach_cgroup_ordered(
+    program: &Program,
+    cgroup: BorrowedFd<'_>,
+    order: &Order<'_>,
+) -> Result<Link, AttachError> {
+    let hook = hook(program);
+    let attach_type = attach_type(program, &hook)?.0;
+    let target = LinkTarget::Fd(cgroup);
+    match sys::link_create_with(program.as_fd(), target, attach_type, order.extra()) {
+        Ok(link) => Ok(Link::new(Held::Fd(link), hook)),
+        Err(mut e) => {
+            if e.errno() == libc::EINVAL && !order.is_usual() {
+                e.hint = Some("an order among the programs of a cgroup needs Linux 6.16");
+            }
+            Err(refused(program, &hook, e))
+        }
     }
 }
 
@@ -55,23 +85,21 @@ pub fn attach_cgroup(program: &Program, cgroup: BorrowedFd<'_>) -> Result<Link, 
 ///
 /// # Errors
 ///
-/// As for [`attach_cgroup`].
+/// As for [`attach_cgroup`]; `EPERM` when others share the hook in another way.
 #[doc(alias = "BPF_PROG_ATTACH")]
 pub fn attach_cgroup_without_link(
     program: &Program,
     cgroup: BorrowedFd<'_>,
+    sharing: Sharing,
 ) -> Result<Link, AttachError> {
-    let hook = format!("cgroup {}", name(program));
+    let hook = hook(program);
     let attach_type = attach_type(program, &hook)?.0;
-    let fail = |source| refused(program, &hook, source);
-    let own = |fd: BorrowedFd<'_>| {
-        fd.try_clone_to_owned().map_err(|e| fail(SysError::new("F_DUPFD_CLOEXEC", e)))
-    };
-    let held = Held::Cgroup { cgroup: own(cgroup)?, program: own(program.as_fd())?, attach_type };
-    sys::prog_attach(cgroup, program.as_fd(), attach_type, BPF_F_ALLOW_MULTI).map_err(fail)?;
-    Ok(Link::new(held, hook))
+    let flags = sharing.flags();
+    let held = Attachment::attach(cgroup, program.as_fd(), attach_type, flags, Method::Cgroup);
+    Ok(Link::new(held.map_err(|e| refused(program, &hook, e))?, hook))
 }
 
-fn name(program: &Program) -> String {
-    program.attach_type().map_or_else(|| program.prog_type().to_string(), |t| t.to_string())
+fn hook(program: &Program) -> String {
+    let name = program.attach_type().as_ref().map(AttachType::to_string);
+    format!("cgroup {}", name.unwrap_or_else(|| program.prog_type().to_string()))
 }

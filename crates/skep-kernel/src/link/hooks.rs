@@ -5,12 +5,14 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use skep_abi::{AttachType, ProgType};
 
 use super::{
-    AttachError, Direction, IterTarget, Link, Netfilter, PacketSocket, PerfEvent, XdpMode,
-    attach_cgroup, attach_freplace, attach_iter, attach_lsm, attach_netfilter, attach_netns,
-    attach_perf_event, attach_raw_tracepoint, attach_socket_filter, attach_tc, attach_tp_btf,
-    attach_tracepoint, attach_tracing, attach_xdp, section::attach_probe,
+    AttachError, Direction, FilterPlace, IterTarget, Link, Netfilter, NetkitEnd, Order,
+    PacketSocket, PerfEvent, Route, XdpMode, attach_cgroup, attach_cgroup_ordered, attach_freplace,
+    attach_iter, attach_lsm, attach_netfilter, attach_netkit, attach_netns, attach_perf_event,
+    attach_raw_tracepoint, attach_reuseport, attach_route, attach_socket_filter, attach_sockmap,
+    attach_tc, attach_tc_clsact_at, attach_tcx, attach_tp_btf, attach_tracepoint, attach_tracing,
+    attach_xdp, section::attach_probe,
 };
-use crate::program::Program;
+use crate::{map::Map, program::Program};
 
 /// Where to attach, as far as the section name does not say it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,10 +30,39 @@ pub enum Target<'a> {
         /// For TC programs whose section name has no direction.
         direction: Direction,
     },
-    /// A socket, for a socket filter.
+    /// A place among the programs of an interface: tcx, netkit.
+    Among {
+        /// Its index.
+        ifindex: u32,
+        /// For TC programs whose section name has no direction.
+        direction: Direction,
+        /// The place.
+        order: Order<'a>,
+    },
+    /// A place among the filters of an interface, also where it has tcx: TC, TC actions.
+    Clsact {
+        /// Its index.
+        ifindex: u32,
+        /// For TC programs whose section name has no direction.
+        direction: Direction,
+        /// The place.
+        place: FilterPlace,
+    },
+    /// A socket, for a socket filter; any socket of a reuseport group.
     Socket(BorrowedFd<'a>),
+    /// A socket map or socket hash.
+    SocketMap(&'a Map),
+    /// A route to be made.
+    Route(Route),
     /// A cgroup (version 2), an open directory.
     Cgroup(BorrowedFd<'a>),
+    /// The same, at a place among the programs there.
+    CgroupAmong {
+        /// The open directory.
+        cgroup: BorrowedFd<'a>,
+        /// The place.
+        order: Order<'a>,
+    },
     /// A network namespace, an open `/proc/PID/ns/net`: socket look-up, flow dissector.
     Netns(BorrowedFd<'a>),
     /// A place in netfilter of the current network namespace.
@@ -69,7 +100,12 @@ enum How {
     BtfTracepoint,
     Xdp,
     Tc,
+    TcAction,
+    Netkit(NetkitEnd),
+    Route,
     SocketFilter,
+    SocketMap,
+    Reuseport,
     /// A kprobe or uprobe: the section name says which.
     Probe,
     PerfEvent,
@@ -116,7 +152,6 @@ macro_rules! hooks {
 }
 
 const FENTRY: &str = "one program per function, or kprobe.multi";
-const TC: &str = "tc on the interface";
 const TEST_RUN: &str = "test_run";
 
 hooks! {
@@ -131,13 +166,13 @@ hooks! {
     TRACING, -, "fentry, fexit or fmod_ret", How::Tracing;
     KPROBE, -, "kprobe or uprobe", How::Probe;
     PERF_EVENT, -, "perf event", How::PerfEvent;
-    XDP, XDP_DEVMAP, "XDP in a device map", How::Not("storing it in an entry of the device map");
-    XDP, XDP_CPUMAP, "XDP in a CPU map", How::Not("storing it in an entry of the CPU map");
+    XDP, XDP_DEVMAP, "XDP in a device map", How::Not("Map::set_device, which stores it in an entry of the map");
+    XDP, XDP_CPUMAP, "XDP in a CPU map", How::Not("Map::set_cpu, which stores it in an entry of the map");
     XDP, -, "XDP", How::Xdp;
-    SCHED_CLS, NETKIT_PRIMARY, "netkit", How::Not(TC);
-    SCHED_CLS, NETKIT_PEER, "netkit", How::Not(TC);
+    SCHED_CLS, NETKIT_PRIMARY, "netkit", How::Netkit(NetkitEnd::Primary);
+    SCHED_CLS, NETKIT_PEER, "netkit", How::Netkit(NetkitEnd::Peer);
     SCHED_CLS, -, "tc", How::Tc;
-    SCHED_ACT, -, "tc action", How::Not(TC);
+    SCHED_ACT, -, "tc action", How::TcAction;
     SOCKET_FILTER, -, "socket filter", How::SocketFilter;
     CGROUP_SKB, -, "cgroup packets", How::Cgroup;
     CGROUP_SOCK, -, "cgroup sockets", How::Cgroup;
@@ -146,16 +181,16 @@ hooks! {
     CGROUP_DEVICE, -, "cgroup devices", How::Cgroup;
     CGROUP_SYSCTL, -, "cgroup sysctl", How::Cgroup;
     SOCK_OPS, -, "socket operations", How::Cgroup;
-    SK_SKB, -, "socket map streams", How::Not(TEST_RUN);
-    SK_MSG, -, "socket map messages", How::Not(TEST_RUN);
+    SK_SKB, -, "socket map streams", How::SocketMap;
+    SK_MSG, -, "socket map messages", How::SocketMap;
     SK_LOOKUP, -, "socket lookup", How::Netns;
-    SK_REUSEPORT, -, "reuseport groups", How::Not(TEST_RUN);
+    SK_REUSEPORT, -, "reuseport groups", How::Reuseport;
     FLOW_DISSECTOR, -, "flow dissector", How::Netns;
     NETFILTER, -, "netfilter", How::Netfilter;
-    LWT_IN, -, "routes", How::Not(TC);
-    LWT_OUT, -, "routes", How::Not(TC);
-    LWT_XMIT, -, "routes", How::Not(TC);
-    LWT_SEG6LOCAL, -, "routes", How::Not(TC);
+    LWT_IN, -, "routes", How::Route;
+    LWT_OUT, -, "routes", How::Route;
+    LWT_XMIT, -, "routes", How::Route;
+    LWT_SEG6LOCAL, -, "routes", How::Route;
     LIRC_MODE2, -, "infrared receivers", How::Not(TEST_RUN);
     STRUCT_OPS, -, "struct_ops", How::Not(TEST_RUN);
     EXT, -, "replacing a BPF function", How::Replace;
@@ -200,13 +235,27 @@ pub fn attach(program: &Program, target: &Target<'_>) -> Result<Link, AttachErro
         (How::BtfTracepoint, _) => attach_tp_btf(program),
         (How::Xdp, &Target::Interface { ifindex, mode, .. }) => attach_xdp(program, ifindex, mode),
         (How::Tc, &Target::Interface { ifindex, direction, .. }) => {
-            let direction = match program.attach_type() {
-                Some(AttachType::TCX_INGRESS) => Direction::Ingress,
-                Some(AttachType::TCX_EGRESS) => Direction::Egress,
-                _ => direction,
-            };
-            attach_tc(program, ifindex, direction)
+            attach_tc(program, ifindex, by_section(program).unwrap_or(direction))
         }
+        (How::Tc, &Target::Among { ifindex, direction, ref order }) => {
+            attach_tcx(program, ifindex, by_section(program).unwrap_or(direction), order)
+        }
+        (How::Tc | How::TcAction, &Target::Clsact { ifindex, direction, place }) => {
+            let direction = by_section(program).unwrap_or(direction);
+            attach_tc_clsact_at(program, ifindex, direction, place)
+        }
+        (How::TcAction, &Target::Interface { ifindex, direction, .. }) => {
+            attach_tc_clsact_at(program, ifindex, direction, FilterPlace::default())
+        }
+        (How::Netkit(end), &Target::Interface { ifindex, .. }) => {
+            attach_netkit(program, ifindex, end, &Order::default())
+        }
+        (How::Netkit(end), Target::Among { ifindex, order, .. }) => {
+            attach_netkit(program, *ifindex, end, order)
+        }
+        (How::Route, Target::Route(route)) => attach_route(program, route),
+        (How::SocketMap, &Target::SocketMap(map)) => attach_sockmap(program, map),
+        (How::Reuseport, &Target::Socket(socket)) => attach_reuseport(program, socket),
         (How::SocketFilter, &Target::Socket(socket)) => attach_socket_filter(program, socket),
         (How::SocketFilter, &Target::Interface { ifindex, .. }) => {
             let socket = PacketSocket::open(ifindex).map_err(|source| AttachError::Refused {
@@ -225,6 +274,9 @@ pub fn attach(program: &Program, target: &Target<'_>) -> Result<Link, AttachErro
         (How::Iterator, &Target::Iter(target)) => attach_iter(program, target),
         (How::Iterator, _) => attach_iter(program, IterTarget::All),
         (How::Cgroup, &Target::Cgroup(cgroup)) => attach_cgroup(program, cgroup),
+        (How::Cgroup, Target::CgroupAmong { cgroup, order }) => {
+            attach_cgroup_ordered(program, *cgroup, order)
+        }
         (How::Netns, &Target::Netns(netns)) => attach_netns(program, netns),
         (How::Netfilter, Target::Netfilter(at)) => attach_netfilter(program, at),
         (How::PerfEvent, _) => Err(needs("a perf event")),
@@ -232,8 +284,20 @@ pub fn attach(program: &Program, target: &Target<'_>) -> Result<Link, AttachErro
         (How::Netns, _) => Err(needs("a network namespace")),
         (How::Netfilter, _) => Err(needs("a place in netfilter")),
         (How::SocketFilter, _) => Err(needs("a socket or an interface")),
-        (How::Xdp | How::Tc, _) => Err(needs("an interface")),
+        (How::SocketMap, _) => Err(needs("a socket map")),
+        (How::Reuseport, _) => Err(needs("a socket of the group")),
+        (How::Route, _) => Err(needs("a route")),
+        (How::Xdp | How::Tc | How::TcAction | How::Netkit(_), _) => Err(needs("an interface")),
         (How::Not(nearest), _) => Err(not_yet(row.name, nearest)),
+    }
+}
+
+/// The direction that a TC program's section name gives.
+fn by_section(program: &Program) -> Option<Direction> {
+    match program.attach_type() {
+        Some(AttachType::TCX_INGRESS) => Some(Direction::Ingress),
+        Some(AttachType::TCX_EGRESS) => Some(Direction::Egress),
+        _ => None,
     }
 }
 

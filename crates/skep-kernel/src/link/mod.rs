@@ -3,27 +3,39 @@
 //! [`attach`] goes by the program's section name; the other functions name the hook. Where an
 //! older kernel has no link for a hook, the older way is used and [`Link::method`] says so.
 
+mod attachment;
 mod cgroup;
+mod clsact;
 mod elf;
 mod event;
 mod hooks;
 mod iter;
 mod kprobe;
-mod net;
 mod netns;
+mod order;
+mod query;
+mod route;
 mod section;
+mod socket;
+mod sockmap;
+mod tc;
 mod trace;
 pub(crate) mod tracefs;
 mod tracing;
+mod update;
 mod uprobe;
+mod xdp;
 
 use std::{
     fmt, fs,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
-pub use cgroup::{attach_cgroup, attach_cgroup_without_link};
+use skep_abi::{AttachType, ProgType};
+
+pub use cgroup::{Sharing, attach_cgroup, attach_cgroup_ordered, attach_cgroup_without_link};
+pub use clsact::{FilterPlace, attach_tc_clsact, attach_tc_clsact_at};
 pub use elf::{ElfError, find_binary};
 pub use event::{PerfEvent, Rate, attach_perf_event};
 pub use hooks::{Hook, Target, attach, hook};
@@ -31,19 +43,25 @@ pub use iter::{IterTarget, attach_iter};
 pub use kprobe::{
     Kprobe, attach_kprobe, attach_kprobe_by_tracefs, attach_kprobe_multi, attach_ksyscall,
 };
-pub use net::{
-    Direction, PacketSocket, XdpMode, attach_socket_filter, attach_tc, attach_tc_clsact,
-    attach_xdp, attach_xdp_netlink, ifindex,
-};
 pub use netns::{Netfilter, attach_netfilter, attach_netns};
+pub use order::{Neighbour, Order, Position};
+pub use query::{Attached, AttachedProgram, Owner, attached, effective};
+pub use route::{Route, attach_route};
+pub use socket::{PacketSocket, attach_reuseport, attach_socket_filter};
+pub use sockmap::{attach_sockmap, attach_sockmap_without_link};
+pub use tc::{Direction, NetkitEnd, attach_netkit, attach_tc, attach_tcx, ifindex};
 pub use trace::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint};
 pub use tracing::{attach_freplace, attach_lsm, attach_tracing};
 pub use uprobe::{Place, Uprobe, attach_uprobe, attach_uprobe_multi};
+pub use xdp::{XdpMode, attach_xdp, attach_xdp_netlink};
 
-use net::ClsactFilter;
+use attachment::Attachment;
+use clsact::ClsactFilter;
+use route::ProgramRoute;
+use socket::OnSocket;
+use xdp::XdpByNetlink;
 
 use crate::{
-    netlink::Socket,
     program::Program,
     sys::{self, SysError},
 };
@@ -70,12 +88,14 @@ enum Held {
     Event(OwnedFd),
     /// A filter of the clsact qdisc.
     Filter(ClsactFilter),
-    /// XDP set on an interface, and a socket of its network namespace.
-    Xdp { socket: Socket, ifindex: u32, flags: u32 },
-    /// A socket with a filter.
-    Socket(OwnedFd),
-    /// A cgroup that was told the program, by `BPF_PROG_ATTACH`.
-    Cgroup { cgroup: OwnedFd, program: OwnedFd, attach_type: u32 },
+    /// XDP set on an interface.
+    Xdp(XdpByNetlink),
+    /// A route through a program.
+    Route(ProgramRoute),
+    /// A socket with a program.
+    Socket(OwnedFd, OnSocket),
+    /// A cgroup or map that was told the program, by `BPF_PROG_ATTACH`.
+    Attachment(Attachment),
     /// An event of a probe that tracefs defines; the event is closed before the probe goes.
     Traced { event: Box<Self>, probe: tracefs::Probe },
     /// Several events with one program.
@@ -100,6 +120,10 @@ pub enum Method {
     SocketOption,
     /// `BPF_PROG_ATTACH` on a cgroup: Linux before 5.7.
     Cgroup,
+    /// `BPF_PROG_ATTACH` on a socket map: Linux before 6.10.
+    SocketMap,
+    /// A route over netlink.
+    Route,
     /// A probe defined in tracefs: Linux before 4.17.
     Tracefs,
     /// Not attached any more.
@@ -115,6 +139,8 @@ impl fmt::Display for Method {
             Self::XdpNetlink => "netlink",
             Self::SocketOption => "socket option",
             Self::Cgroup => "cgroup",
+            Self::SocketMap => "socket map",
+            Self::Route => "route",
             Self::Tracefs => "tracefs",
             Self::Detached => "detached",
         })
@@ -179,6 +205,19 @@ pub enum AttachError {
         #[source]
         source: ElfError,
     },
+    /// Another program has the place.
+    #[error("program '{program}' not attached to {hook}, which has {by}")]
+    Occupied {
+        /// The program.
+        program: String,
+        /// The hook.
+        hook: String,
+        /// Who is there: name, id, mode; and what to do when it is known to share.
+        by: Box<str>,
+        /// What failed.
+        #[source]
+        source: SysError,
+    },
     /// The kernel refused.
     #[error("program '{program}' not attached to {hook}")]
     Refused {
@@ -206,6 +245,30 @@ fn refused(program: &Program, hook: &str, source: SysError) -> AttachError {
     AttachError::Refused { program: program.name().to_owned(), hook: hook.to_owned(), source }
 }
 
+/// Where a program goes whose section names no attach type.
+const USUAL: &[(ProgType, AttachType)] = &[
+    (ProgType::CGROUP_SOCK, AttachType::CGROUP_INET_SOCK_CREATE),
+    (ProgType::CGROUP_DEVICE, AttachType::CGROUP_DEVICE),
+    (ProgType::CGROUP_SYSCTL, AttachType::CGROUP_SYSCTL),
+    (ProgType::SOCK_OPS, AttachType::CGROUP_SOCK_OPS),
+    (ProgType::LSM, AttachType::LSM_CGROUP),
+    (ProgType::SK_MSG, AttachType::SK_MSG_VERDICT),
+];
+
+/// The program's own attach type, or the only one of its kind.
+fn attach_type(program: &Program, hook: &str) -> Result<AttachType, AttachError> {
+    let usual = || USUAL.iter().find(|row| row.0 == program.prog_type()).map(|row| row.1);
+    program.attach_type().or_else(usual).ok_or_else(|| {
+        let hint = "the program does not say at which hook: load it with an attach type";
+        refused(program, hook, SysError::errno_of("BPF_LINK_CREATE", libc::EINVAL, hint))
+    })
+}
+
+/// A descriptor of our own for the same thing.
+fn owned(fd: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
+    fd.try_clone_to_owned().map_err(|e| SysError::new("F_DUPFD_CLOEXEC", e))
+}
+
 impl Link {
     fn new(held: Held, hook: impl Into<String>) -> Self {
         Self { held, hook: hook.into() }
@@ -226,9 +289,10 @@ impl Link {
             Held::Fd(_) | Held::LinkedEvent { .. } => Method::Link,
             Held::Event(_) => Method::PerfEvent,
             Held::Filter(_) => Method::Clsact,
-            Held::Xdp { .. } => Method::XdpNetlink,
-            Held::Socket(_) => Method::SocketOption,
-            Held::Cgroup { .. } => Method::Cgroup,
+            Held::Xdp(_) => Method::XdpNetlink,
+            Held::Socket(..) => Method::SocketOption,
+            Held::Attachment(attachment) => attachment.method,
+            Held::Route(_) => Method::Route,
             Held::Traced { .. } => Method::Tracefs,
             Held::Many(events) => match events.as_slice() {
                 [first, ..] => Self::method_of(first),
@@ -236,6 +300,23 @@ impl Link {
             },
             Held::Nothing => Method::Detached,
         }
+    }
+
+    /// The descriptor of the BPF link; `None` where something else holds the program.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.held {
+            Held::Fd(fd) | Held::LinkedEvent { link: fd, .. } => Some(fd.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// The kernel's id of the link; `None` where something else holds the program.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn id(&self) -> Result<Option<u32>, SysError> {
+        self.fd().map(|fd| sys::link_raw(fd).map(|link| link.id)).transpose()
     }
 
     /// Detaches, and says when that fails; dropping does the same silently.
@@ -282,11 +363,10 @@ impl Link {
         match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Fd(_) | Held::LinkedEvent { .. } | Held::Event(_) | Held::Nothing => Ok(()),
             Held::Filter(filter) => filter.remove(),
-            Held::Xdp { mut socket, ifindex, flags } => socket.set_xdp(ifindex, -1, flags),
-            Held::Socket(socket) => sys::socket_detach(socket.as_fd()),
-            Held::Cgroup { cgroup, program, attach_type } => {
-                sys::prog_detach(cgroup.as_fd(), program.as_fd(), attach_type)
-            }
+            Held::Xdp(xdp) => xdp.remove(),
+            Held::Socket(socket, place) => place.remove(socket.as_fd()),
+            Held::Attachment(attachment) => attachment.remove(),
+            Held::Route(route) => route.remove(),
             Held::Traced { event, probe } => {
                 drop(event);
                 probe.remove()

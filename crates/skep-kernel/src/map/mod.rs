@@ -1,6 +1,7 @@
 //! A live kernel map.
 
 mod memory;
+mod redirect;
 mod walk;
 
 use std::{

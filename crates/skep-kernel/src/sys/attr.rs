@@ -196,11 +196,35 @@ blocks! {
         extra: [u64; 6],
     }
     /// A program at a hook, the way before links.
-    ProgAttachAttr, 16 {
-        target_fd: u32,
+    ProgAttachAttr, 32 {
+        target: u32,
         attach_bpf_fd: u32,
         attach_type: u32,
         attach_flags: u32,
+        replace_bpf_fd: u32,
+        relative: u32,
+        expected_revision: u64,
+    }
+    /// The programs at a hook: room for ids and what goes with them, `count` of each.
+    ProgQueryAttr, 64 {
+        target: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        prog_ids: u64,
+        count: u32,
+        pad: u32,
+        prog_attach_flags: u64,
+        link_ids: u64,
+        link_attach_flags: u64,
+        revision: u64,
+    }
+    /// A link's new program, and the one it must have with `BPF_F_REPLACE`.
+    LinkUpdateAttr, 16 {
+        link_fd: u32,
+        new_prog_fd: u32,
+        flags: u32,
+        old_prog_fd: u32,
     }
     /// Which statistics to turn on.
     EnableStatsAttr, 4 {
@@ -250,6 +274,7 @@ commands! {
     ProgFdById(GetId) = 13, "BPF_PROG_GET_FD_BY_ID";
     MapFdById(GetId) = 14, "BPF_MAP_GET_FD_BY_ID";
     ObjInfo(InfoByFd) = 15, "BPF_OBJ_GET_INFO_BY_FD";
+    ProgQuery(ProgQueryAttr) = 16, "BPF_PROG_QUERY";
     RawTracepointOpen(RawTracepointAttr) = 17, "BPF_RAW_TRACEPOINT_OPEN";
     BtfLoad(BtfLoadAttr) = 18, "BPF_BTF_LOAD";
     BtfFdById(GetId) = 19, "BPF_BTF_GET_FD_BY_ID";
@@ -262,6 +287,7 @@ commands! {
     MapUpdateBatch(MapBatch) = 26, "BPF_MAP_UPDATE_BATCH";
     MapDeleteBatch(MapBatch) = 27, "BPF_MAP_DELETE_BATCH";
     LinkCreate(LinkCreateAttr) = 28, "BPF_LINK_CREATE";
+    LinkUpdate(LinkUpdateAttr) = 29, "BPF_LINK_UPDATE";
     LinkFdById(GetId) = 30, "BPF_LINK_GET_FD_BY_ID";
     LinkNextId(GetId) = 31, "BPF_LINK_GET_NEXT_ID";
     EnableStats(EnableStatsAttr) = 32, "BPF_ENABLE_STATS";

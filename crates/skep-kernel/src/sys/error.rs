@@ -8,12 +8,14 @@ pub const ENOTSUPP: i32 = 524;
 
 /// A failed system call or `bpf(2)` command.
 #[derive(Debug, thiserror::Error)]
-#[error("{command} failed{}", hint_text(*hint))]
+#[error("{command} failed{}{}", hint_text(*hint), words_text(words.as_deref()))]
 pub struct SysError {
     /// The command, as named in the kernel headers, or the system call.
     pub command: &'static str,
     /// What the errno means here, where its usual text misleads.
     pub hint: Option<&'static str>,
+    /// What the kernel itself said beside the errno, where it has words for it (netlink).
+    pub words: Option<Box<str>>,
     /// The errno.
     #[source]
     pub source: io::Error,
@@ -23,16 +25,26 @@ fn hint_text(hint: Option<&'static str>) -> String {
     hint.map(|hint| format!(" ({hint})")).unwrap_or_default()
 }
 
+fn words_text(words: Option<&str>) -> String {
+    words.map(|words| format!(" (the kernel says: {words})")).unwrap_or_default()
+}
+
 impl SysError {
     /// With an errno that this crate, not the kernel, found.
     pub(crate) fn errno_of(command: &'static str, errno: i32, hint: &'static str) -> Self {
         let source = io::Error::from_raw_os_error(errno);
-        Self { command, hint: Some(hint), source }
+        Self { command, hint: Some(hint), words: None, source }
     }
 
     pub(crate) fn new(command: &'static str, source: io::Error) -> Self {
         let hint = source.raw_os_error().and_then(|errno| hint(command, errno));
-        Self { command, hint, source }
+        Self { command, hint, words: None, source }
+    }
+
+    /// With the kernel's own words.
+    pub(crate) fn with_words(mut self, words: Option<Box<str>>) -> Self {
+        self.words = words;
+        self
     }
 
     /// The errno; 0 when the failure was not one of the kernel's.
@@ -52,6 +64,8 @@ const HINTS: &[(&str, i32, &str)] = &[
     ("BPF_OBJ_GET", libc::EACCES, "the path is not a pinned object, or not readable"),
     ("BPF_LINK_CREATE", libc::EPERM, "needs CAP_BPF and the hook's own capability"),
     ("BPF_LINK_CREATE", libc::EBUSY, "something is attached here that does not share the hook"),
+    ("BPF_LINK_UPDATE", libc::EPERM, "another program than the expected one is attached"),
+    ("BPF_LINK_UPDATE", libc::EINVAL, "the new program is of another kind, or loaded otherwise"),
     ("perf_event_open", libc::EACCES, "see /proc/sys/kernel/perf_event_paranoid, or CAP_PERFMON"),
     ("", libc::ENOSYS, "the kernel was built without this system call"),
     ("", ENOTSUPP, "ENOTSUPP: this kernel does not implement the operation for this object"),

@@ -26,6 +26,8 @@ pub(crate) enum LinkExtra<'a> {
         flags: u32,
         pid: u32,
     },
+    /// A place among several programs: a program or link and its revision; `BPF_F_*`.
+    Ordered { relative: u32, revision: u64, flags: u32 },
     /// A netfilter hook.
     Netfilter { family: u32, hook: u32, priority: i32, flags: u32 },
 }
@@ -51,9 +53,9 @@ pub(crate) fn link_create_with(
     attach_type: u32,
     extra: LinkExtra<'_>,
 ) -> Result<OwnedFd, SysError> {
-    let target = match target {
-        LinkTarget::Fd(fd) => raw(fd),
-        LinkTarget::Ifindex(index) => index,
+    let flags = match extra {
+        LinkExtra::Ordered { flags, .. } => flags,
+        _ => 0,
     };
     // The kernel reads this array of pointers: it must live past the call.
     let symbols: Vec<*const c_char> = match extra {
@@ -82,15 +84,16 @@ pub(crate) fn link_create_with(
                 pair(pid, 0),
             ]
         }
+        LinkExtra::Ordered { relative, revision, .. } => [pair(relative, 0), revision, 0, 0, 0, 0],
         LinkExtra::Netfilter { family, hook, priority, flags } => {
             [pair(family, hook), pair(priority.cast_unsigned(), flags), 0, 0, 0, 0]
         }
     };
     let mut attr = attr::LinkCreate(attr::LinkCreateAttr {
         prog_fd: raw(prog),
-        target,
+        target: target.number(),
         attach_type,
-        flags: 0,
+        flags,
         extra: words,
     });
     // SAFETY: every address in `words` is null or that of a NUL-terminated string or of an array
@@ -99,29 +102,66 @@ pub(crate) fn link_create_with(
     unsafe { bpf_fd(&mut attr) }
 }
 
-/// Attaches a program to a cgroup, the way before links.
-pub(crate) fn prog_attach(
-    target: BorrowedFd<'_>,
-    prog: BorrowedFd<'_>,
-    attach_type: u32,
-    attach_flags: u32,
-) -> Result<(), SysError> {
-    let (target_fd, attach_bpf_fd) = (raw(target), raw(prog));
-    let block = attr::ProgAttachAttr { target_fd, attach_bpf_fd, attach_type, attach_flags };
+/// A program for a hook, the way before links.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProgAttach<'a> {
+    pub(crate) target: LinkTarget<'a>,
+    pub(crate) attach_type: u32,
+    /// `BPF_F_*`.
+    pub(crate) flags: u32,
+    /// The program in whose place the new one comes, with `BPF_F_REPLACE`.
+    pub(crate) replace: Option<BorrowedFd<'a>>,
+    /// A program or link to stand before or behind, and the hook's revision (0: any).
+    pub(crate) relative: u32,
+    pub(crate) revision: u64,
+}
+
+impl<'a> ProgAttach<'a> {
+    /// At a hook, with these flags and nothing else.
+    pub(crate) const fn new(target: LinkTarget<'a>, attach_type: u32, flags: u32) -> Self {
+        Self { target, attach_type, flags, replace: None, relative: 0, revision: 0 }
+    }
+
+    fn block(&self, prog: Option<BorrowedFd<'_>>) -> attr::ProgAttachAttr {
+        attr::ProgAttachAttr {
+            target: self.target.number(),
+            attach_bpf_fd: prog.map_or(0, raw),
+            attach_type: self.attach_type,
+            attach_flags: self.flags,
+            replace_bpf_fd: self.replace.map_or(0, raw),
+            relative: self.relative,
+            expected_revision: self.revision,
+        }
+    }
+}
+
+/// Attaches a program to a cgroup, map or interface, the way before links.
+pub(crate) fn prog_attach(at: &ProgAttach<'_>, prog: BorrowedFd<'_>) -> Result<(), SysError> {
     // SAFETY: this command takes numbers only.
-    unsafe { bpf(&mut attr::ProgAttach(block)) }.map(drop)
+    unsafe { bpf(&mut attr::ProgAttach(at.block(Some(prog)))) }.map(drop)
 }
 
 /// Takes back [`prog_attach`].
-pub(crate) fn prog_detach(
-    target: BorrowedFd<'_>,
-    prog: BorrowedFd<'_>,
-    attach_type: u32,
-) -> Result<(), SysError> {
-    let (target_fd, attach_bpf_fd) = (raw(target), raw(prog));
-    let block = attr::ProgAttachAttr { target_fd, attach_bpf_fd, attach_type, attach_flags: 0 };
+pub(crate) fn prog_detach(at: &ProgAttach<'_>, prog: BorrowedFd<'_>) -> Result<(), SysError> {
     // SAFETY: this command takes numbers only.
-    unsafe { bpf(&mut attr::ProgDetach(block)) }.map(drop)
+    unsafe { bpf(&mut attr::ProgDetach(at.block(Some(prog)))) }.map(drop)
+}
+
+/// Gives a link another program; with `expected` only if it has that one now.
+pub(crate) fn link_update(
+    link: BorrowedFd<'_>,
+    new: BorrowedFd<'_>,
+    expected: Option<BorrowedFd<'_>>,
+) -> Result<(), SysError> {
+    const BPF_F_REPLACE: u32 = 1 << 2;
+    let mut attr = attr::LinkUpdate(attr::LinkUpdateAttr {
+        link_fd: raw(link),
+        new_prog_fd: raw(new),
+        flags: if expected.is_some() { BPF_F_REPLACE } else { 0 },
+        old_prog_fd: expected.map_or(0, raw),
+    });
+    // SAFETY: this command takes numbers only.
+    unsafe { bpf(&mut attr) }.map(drop)
 }
 
 /// A descriptor from which an iterator's output is read, once.

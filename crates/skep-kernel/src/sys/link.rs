@@ -16,6 +16,16 @@ pub(crate) enum LinkTarget<'a> {
     Ifindex(u32),
 }
 
+impl LinkTarget<'_> {
+    /// As attribute blocks carry it.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::Fd(fd) => raw(fd),
+            Self::Ifindex(index) => index,
+        }
+    }
+}
+
 /// Attaches a program by a link. The attach types whose extra fields may be zero are all that
 /// callers here use.
 pub(crate) fn link_create(
@@ -24,10 +34,7 @@ pub(crate) fn link_create(
     attach_type: u32,
     flags: u32,
 ) -> Result<OwnedFd, SysError> {
-    let target = match target {
-        LinkTarget::Fd(fd) => raw(fd),
-        LinkTarget::Ifindex(index) => index,
-    };
+    let target = target.number();
     let prog_fd = raw(prog);
     let mut attr = attr::LinkCreate(attr::LinkCreateAttr {
         prog_fd,

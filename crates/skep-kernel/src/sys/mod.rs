@@ -22,6 +22,7 @@ mod net;
 mod obj;
 mod perf;
 mod prog;
+mod query;
 mod watch;
 
 use std::{
@@ -37,7 +38,9 @@ pub(crate) use call::Call;
 use call::{issue, issue_fd};
 pub use error::{ENOTSUPP, SysError};
 pub(crate) use fs::{append_file, detached_mount, read_file, read_text, wait_readable};
-pub(crate) use hook::{LinkExtra, iter_create, link_create_with, prog_attach, prog_detach};
+pub(crate) use hook::{
+    LinkExtra, ProgAttach, iter_create, link_create_with, link_update, prog_attach, prog_detach,
+};
 pub(crate) use ids::{
     ObjectKind, RawLink, btf_bytes, link_detach, link_raw, next_id, open_id, prog_raw,
 };
@@ -45,7 +48,8 @@ pub(crate) use link::{LinkTarget, link_create, raw_tracepoint_open};
 pub(crate) use map::{Batch, BatchEnd, MapCreate, MapFd};
 pub(crate) use mem::Mapping;
 pub(crate) use net::{
-    interface_index, netlink_socket, packet_socket, receive, send, socket_attach, socket_detach,
+    interface_index, netlink_socket, packet_socket, receive, reuseport_attach, reuseport_detach,
+    send, socket_attach, socket_detach,
 };
 pub(crate) use obj::{MapInfo, map_by_id, map_info, obj_get, obj_pin};
 pub(crate) use perf::{
@@ -54,6 +58,7 @@ pub(crate) use perf::{
 };
 pub use prog::{ProgInfo, TestRun, TestRunOptions};
 pub(crate) use prog::{ProgLoad, prog_get, prog_info, prog_load, test_run};
+pub(crate) use query::prog_query;
 pub(crate) use watch::{TaskFd, enable_stats, stream_read, task_fd_query};
 
 /// Issues one command; returns what the kernel returned, never negative.

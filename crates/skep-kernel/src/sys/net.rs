@@ -18,6 +18,21 @@ pub(crate) fn socket_detach(socket: BorrowedFd<'_>) -> Result<(), SysError> {
     set_option(socket, libc::SO_DETACH_FILTER, 0, "SO_DETACH_FILTER")
 }
 
+/// Attaches a program to the reuseport group of a socket.
+pub(crate) fn reuseport_attach(
+    socket: BorrowedFd<'_>,
+    prog: BorrowedFd<'_>,
+) -> Result<(), SysError> {
+    const SO_ATTACH_REUSEPORT_EBPF: libc::c_int = 52;
+    set_option(socket, SO_ATTACH_REUSEPORT_EBPF, prog.as_raw_fd(), "SO_ATTACH_REUSEPORT_EBPF")
+}
+
+/// Removes the program of a socket's reuseport group (Linux 5.3).
+pub(crate) fn reuseport_detach(socket: BorrowedFd<'_>) -> Result<(), SysError> {
+    const SO_DETACH_REUSEPORT_BPF: libc::c_int = 68;
+    set_option(socket, SO_DETACH_REUSEPORT_BPF, 0, "SO_DETACH_REUSEPORT_BPF")
+}
+
 fn set_option(
     socket: BorrowedFd<'_>,
     option: libc::c_int,

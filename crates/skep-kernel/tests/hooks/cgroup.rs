@@ -10,7 +10,7 @@ use std::{
 
 use skep_kernel::{
     AttachError, Target, attach,
-    link::{Method, attach_cgroup, attach_cgroup_without_link},
+    link::{Method, Sharing, attach_cgroup, attach_cgroup_without_link},
     probe,
 };
 use skep_testing::require_kernel;
@@ -144,7 +144,8 @@ fn the_way_before_links_fires_and_detaches() {
     let counter = Counter::new();
     let kind = Some(AttachType::CGROUP_INET4_CONNECT);
     let program = load(ProgType::CGROUP_SOCK_ADDR, kind, &counter.all(1));
-    let link = attach_cgroup_without_link(&program, cgroup.fd()).expect("the cgroup is ours");
+    let link = attach_cgroup_without_link(&program, cgroup.fd(), Sharing::Multi)
+        .expect("the cgroup is ours");
     assert_eq!(link.method(), Method::Cgroup);
     fires("cgroup without a link", &counter, link, || cgroup.run("tcp"));
     // Without a process in the cgroup nothing is counted.

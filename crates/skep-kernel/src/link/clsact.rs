@@ -1,0 +1,151 @@
+//! TC before tcx: filters of the clsact qdisc.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
+    sync::Mutex,
+};
+
+use skep_abi::ProgType;
+
+use super::{AttachError, Direction, Held, Link, refused, tc::tc_hook};
+use crate::{
+    netlink::{CLSACT_EGRESS, CLSACT_INGRESS, Filter, FilterKind, NewFilter, Socket},
+    program::Program,
+    sys::SysError,
+};
+
+/// The place of a filter among those of one direction; 0 lets the kernel choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilterPlace {
+    /// The lowest runs first.
+    pub priority: u16,
+    /// Its number among those of one priority.
+    pub handle: u32,
+}
+
+/// Attaches a TC program as a filter of the clsact qdisc, also where the kernel has tcx.
+///
+/// # Errors
+///
+/// As for [`super::attach_tc`]; `ENOENT` when the kernel has no clsact or no `cls_bpf`.
+pub fn attach_tc_clsact(
+    program: &Program,
+    ifindex: u32,
+    direction: Direction,
+) -> Result<Link, AttachError> {
+    attach_tc_clsact_at(program, ifindex, direction, FilterPlace::default())
+}
+
+/// Attaches a TC program as a filter of the clsact qdisc at a place. A program of type `sched_act`
+/// becomes the action of a filter that takes every packet (`matchall`).
+///
+/// # Errors
+///
+/// `EEXIST` when another filter is at this place; `ENOENT` when the kernel lacks the qdisc, the
+/// classifier or the action.
+#[doc(alias = "cls_bpf")]
+#[doc(alias = "act_bpf")]
+pub fn attach_tc_clsact_at(
+    program: &Program,
+    ifindex: u32,
+    direction: Direction,
+    place: FilterPlace,
+) -> Result<Link, AttachError> {
+    let held = clsact(program, ifindex, direction, place);
+    let hook = tc_hook(ifindex, direction);
+    let filter = held.map_err(|e| refused(program, &hook, e))?;
+    Ok(Link::new(Held::Filter(filter), hook))
+}
+
+/// An interface: inode of its network namespace, and its number there.
+type Interface = (u64, u32);
+
+/// The clsact qdiscs this process made: each goes with the last filter on it. One that was there
+/// before stays.
+static MADE: Mutex<BTreeSet<Interface>> = Mutex::new(BTreeSet::new());
+
+/// A filter of the clsact qdisc, with a socket of its network namespace.
+#[derive(Debug)]
+pub(super) struct ClsactFilter {
+    socket: Socket,
+    interface: Interface,
+    filter: Filter,
+    kind: FilterKind,
+}
+
+fn clsact(
+    program: &Program,
+    ifindex: u32,
+    direction: Direction,
+    place: FilterPlace,
+) -> Result<ClsactFilter, SysError> {
+    let mut socket = Socket::open()?;
+    let namespace = fs::metadata("/proc/thread-self/ns/net").map_or(0, |meta| meta.ino());
+    let interface = (namespace, ifindex);
+    let mut made = MADE.lock().expect("nobody panics while holding it");
+    if socket.add_clsact(ifindex)? {
+        made.insert(interface);
+    }
+    let kind = match program.prog_type() {
+        ProgType::SCHED_ACT => FilterKind::Action,
+        _ => FilterKind::Classifier,
+    };
+    let FilterPlace { priority, handle } = place;
+    let new = NewFilter {
+        at: Filter { ifindex, parent: direction.parent(), handle, priority },
+        kind,
+        prog: program.as_fd().as_raw_fd(),
+        name: program.name(),
+        replace: false,
+    };
+    match socket.add_filter(&new) {
+        Ok(filter) => Ok(ClsactFilter { socket, interface, filter, kind }),
+        Err(e) => {
+            // The filter's error is the one to report.
+            remove_unused_clsact(&mut socket, &mut made, interface).ok();
+            Err(e)
+        }
+    }
+}
+
+impl ClsactFilter {
+    /// Removes the filter, and the qdisc when it was made here and nothing else hangs on it.
+    pub(super) fn remove(mut self) -> Result<(), SysError> {
+        let mut made = MADE.lock().expect("nobody panics while holding it");
+        // When somebody else has removed the filter, the qdisc still has to go.
+        let removed = self.socket.delete_filter(self.filter, self.kind);
+        let tidied = remove_unused_clsact(&mut self.socket, &mut made, self.interface);
+        removed.and(tidied)
+    }
+
+    /// Gives the filter another program.
+    pub(super) fn update(&mut self, new: BorrowedFd<'_>, name: &str) -> Result<(), SysError> {
+        let prog = new.as_raw_fd();
+        let at = self.filter;
+        let new = NewFilter { at, kind: self.kind, prog, name, replace: true };
+        self.socket.add_filter(&new).map(drop)
+    }
+}
+
+fn remove_unused_clsact(
+    socket: &mut Socket,
+    made: &mut BTreeSet<Interface>,
+    interface: Interface,
+) -> Result<(), SysError> {
+    if !made.contains(&interface) {
+        return Ok(());
+    }
+    let (_, ifindex) = interface;
+    for parent in [CLSACT_INGRESS, CLSACT_EGRESS] {
+        if !socket.filters(ifindex, parent)?.is_empty() {
+            return Ok(());
+        }
+    }
+    made.remove(&interface);
+    socket.delete_clsact(ifindex)
+}

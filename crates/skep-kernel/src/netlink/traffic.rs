@@ -1,0 +1,272 @@
+//! Traffic control: the clsact qdisc and `cls_bpf` filters.
+//!
+//! Layout: `include/uapi/linux/{rtnetlink,pkt_cls,pkt_sched}.h`.
+
+use super::{
+    Socket,
+    message::{Attrs, CREATE, DUMP, ECHO, EXCLUSIVE, Message, Object, REPLACE, text, word},
+};
+use crate::sys::SysError;
+
+const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
+const RTM_NEWTFILTER: u16 = 44;
+const RTM_DELTFILTER: u16 = 45;
+const RTM_GETTFILTER: u16 = 46;
+
+/// Bytes of `struct tcmsg`.
+const TCMSG: usize = 20;
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_FD: u16 = 6;
+const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_FLAGS: u16 = 8;
+const TCA_BPF_ID: u16 = 11;
+const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
+const TCA_MATCHALL_ACT: u16 = 2;
+/// The first of a list of actions.
+const FIRST_ACTION: u16 = 1;
+const TCA_ACT_KIND: u16 = 1;
+const TCA_ACT_OPTIONS: u16 = 2;
+const TCA_ACT_BPF_PARMS: u16 = 2;
+const TCA_ACT_BPF_FD: u16 = 5;
+const TCA_ACT_BPF_NAME: u16 = 6;
+
+const CLSACT_PARENT: u32 = 0xffff_fff1;
+const CLSACT_HANDLE: u32 = 0xffff_0000;
+/// Parent of filters on what arrives.
+pub(crate) const CLSACT_INGRESS: u32 = 0xffff_fff2;
+/// Parent of filters on what leaves.
+pub(crate) const CLSACT_EGRESS: u32 = 0xffff_fff3;
+/// `ETH_P_ALL` in network byte order, in the low half of `tcm_info`.
+const ALL_PROTOCOLS: u32 = 0x0003_u16.to_be() as u32;
+
+/// Where a filter is, among those of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) ifindex: u32,
+    pub(crate) parent: u32,
+    /// 0 lets the kernel choose.
+    pub(crate) handle: u32,
+    /// Upper half of `tcm_info`; 0 lets the kernel choose.
+    pub(crate) priority: u16,
+}
+
+/// How a program is in a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FilterKind {
+    /// It is the filter, and its return value the verdict.
+    Classifier,
+    /// It is what happens to every packet.
+    Action,
+}
+
+impl FilterKind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Classifier => "bpf",
+            Self::Action => "matchall",
+        }
+    }
+}
+
+/// A filter to add, or to put in another's place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewFilter<'a> {
+    pub(crate) at: Filter,
+    pub(crate) kind: FilterKind,
+    pub(crate) prog: i32,
+    pub(crate) name: &'a str,
+    /// Takes the place of the one with this handle and priority.
+    pub(crate) replace: bool,
+}
+
+/// A filter that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FilterOn {
+    pub(crate) at: Filter,
+    /// `bpf` for programs.
+    pub(crate) kind: String,
+    /// The name it was given.
+    pub(crate) name: Option<String>,
+    /// Its program.
+    pub(crate) prog_id: Option<u32>,
+}
+
+/// `struct tcmsg`.
+fn tcmsg(filter: Filter) -> [u8; TCMSG] {
+    let info = u32::from(filter.priority) << 16 | ALL_PROTOCOLS;
+    let info = if filter.priority == 0 && filter.handle == CLSACT_HANDLE { 0 } else { info };
+    let mut bytes = [0; TCMSG];
+    let words = [filter.ifindex, filter.handle, filter.parent, info];
+    for (to, word) in bytes.chunks_mut(4).skip(1).zip(words) {
+        to.copy_from_slice(&word.to_ne_bytes());
+    }
+    bytes
+}
+
+const fn clsact(ifindex: u32) -> Filter {
+    Filter { ifindex, parent: CLSACT_PARENT, handle: CLSACT_HANDLE, priority: 0 }
+}
+
+fn new_filter(new: &NewFilter<'_>) -> Message {
+    let how = if new.replace { REPLACE | CREATE } else { EXCLUSIVE | CREATE };
+    Message::new(RTM_NEWTFILTER, how | ECHO)
+        .bytes(&tcmsg(new.at))
+        .text(TCA_KIND, new.kind.name())
+        .nested(TCA_OPTIONS, |options| match new.kind {
+            FilterKind::Classifier => options
+                .attr(TCA_BPF_FD, &new.prog.to_ne_bytes())
+                .text(TCA_BPF_NAME, new.name)
+                .attr(TCA_BPF_FLAGS, &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes()),
+            FilterKind::Action => options.nested(TCA_MATCHALL_ACT, |actions| {
+                actions.nested(FIRST_ACTION, |first| {
+                    first.text(TCA_ACT_KIND, "bpf").nested(TCA_ACT_OPTIONS, |action| {
+                        action
+                            .attr(TCA_ACT_BPF_PARMS, &tc_act_bpf())
+                            .attr(TCA_ACT_BPF_FD, &new.prog.to_ne_bytes())
+                            .text(TCA_ACT_BPF_NAME, new.name)
+                    })
+                })
+            }),
+        })
+}
+
+/// `struct tc_act_bpf` of a new action: the program's return value is the verdict, and where that
+/// is `TC_ACT_UNSPEC` the next action goes on.
+fn tc_act_bpf() -> [u8; 20] {
+    const TC_ACT_PIPE: u32 = 3;
+    let mut bytes = [0; 20];
+    if let Some(action) = bytes.get_mut(8..12) {
+        action.copy_from_slice(&TC_ACT_PIPE.to_ne_bytes());
+    }
+    bytes
+}
+
+/// A filter in an answer.
+fn filter_on(object: &Object) -> Option<FilterOn> {
+    let attrs = Attrs(object.body.get(TCMSG..)?);
+    if object.kind != RTM_NEWTFILTER {
+        return None;
+    }
+    let [ifindex, handle, parent, info] = [4, 8, 12, 16].map(|at| word(&object.body, at));
+    let priority = u16::try_from(info? >> 16).expect("16 bits are left");
+    let options = Attrs(attrs.find(TCA_OPTIONS).unwrap_or_default());
+    Some(FilterOn {
+        at: Filter { ifindex: ifindex?, parent: parent?, handle: handle?, priority },
+        kind: attrs.find(TCA_KIND).map(text).unwrap_or_default(),
+        name: options.find(TCA_BPF_NAME).map(text),
+        prog_id: options.word(TCA_BPF_ID),
+    })
+}
+
+impl Socket {
+    /// Adds the clsact qdisc; false when it is already there.
+    pub(crate) fn add_clsact(&mut self, ifindex: u32) -> Result<bool, SysError> {
+        let message = Message::new(RTM_NEWQDISC, EXCLUSIVE | CREATE)
+            .bytes(&tcmsg(clsact(ifindex)))
+            .attr(TCA_KIND, b"clsact\0");
+        match self.request("RTM_NEWQDISC", message) {
+            Ok(_) => Ok(true),
+            Err(e) if e.errno() == libc::EEXIST => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes the clsact qdisc with all that hangs on it.
+    pub(crate) fn delete_clsact(&mut self, ifindex: u32) -> Result<(), SysError> {
+        let message = Message::new(RTM_DELQDISC, 0).bytes(&tcmsg(clsact(ifindex)));
+        self.request("RTM_DELQDISC", message).map(drop)
+    }
+
+    /// Adds a program as a filter whose return value is the verdict, and says where it is.
+    pub(crate) fn add_filter(&mut self, new: &NewFilter<'_>) -> Result<Filter, SysError> {
+        let objects = self.request("RTM_NEWTFILTER", new_filter(new))?;
+        objects.iter().find_map(filter_on).map(|on| on.at).ok_or_else(|| {
+            let hint = "the kernel did not say which filter it made";
+            SysError::errno_of("RTM_NEWTFILTER", libc::EPROTO, hint)
+        })
+    }
+
+    /// Removes one filter.
+    pub(crate) fn delete_filter(
+        &mut self,
+        filter: Filter,
+        kind: FilterKind,
+    ) -> Result<(), SysError> {
+        let message =
+            Message::new(RTM_DELTFILTER, 0).bytes(&tcmsg(filter)).text(TCA_KIND, kind.name());
+        self.request("RTM_DELTFILTER", message).map(drop)
+    }
+
+    /// Filters of one direction. Their handles may be 0: each priority is also listed by itself.
+    pub(crate) fn filters(&mut self, ifindex: u32, parent: u32) -> Result<Vec<FilterOn>, SysError> {
+        let all = Filter { ifindex, parent, handle: 0, priority: 0 };
+        let message = Message::new(RTM_GETTFILTER, DUMP).bytes(&tcmsg(all));
+        let objects = self.request("RTM_GETTFILTER", message)?;
+        Ok(objects.iter().filter_map(filter_on).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Filter = Filter { ifindex: 2, parent: CLSACT_INGRESS, handle: 1, priority: 49152 };
+
+    #[test]
+    fn a_filter_is_read_as_the_kernel_describes_it() {
+        let described = Message::new(RTM_NEWTFILTER, 0)
+            .bytes(&tcmsg(AT))
+            .attr(TCA_KIND, b"bpf\0")
+            .nested(TCA_OPTIONS, |options| {
+                options.text(TCA_BPF_NAME, "skep/count").attr(TCA_BPF_ID, &77_u32.to_ne_bytes())
+            })
+            .finish(3);
+        let object = Object { kind: RTM_NEWTFILTER, body: described[16..].to_vec() };
+        let want = FilterOn {
+            at: AT,
+            kind: "bpf".into(),
+            name: Some("skep/count".into()),
+            prog_id: Some(77),
+        };
+        assert_eq!(filter_on(&object), Some(want));
+        for cut in 0..object.body.len() {
+            filter_on(&Object { kind: RTM_NEWTFILTER, body: object.body[..cut].to_vec() });
+        }
+        assert_eq!(filter_on(&Object { kind: RTM_NEWQDISC, ..object }), None);
+    }
+
+    #[test]
+    fn a_filter_is_asked_for_with_priority_protocol_and_handle() {
+        let kind = FilterKind::Classifier;
+        let new = NewFilter { at: AT, kind, prog: 9, name: "n", replace: true };
+        let bytes = new_filter(&new).finish(1);
+        assert_eq!(bytes[6..8], (0x1_u16 | 0x4 | REPLACE | CREATE | ECHO).to_ne_bytes());
+        let info = 49152_u32 << 16 | ALL_PROTOCOLS;
+        assert_eq!(bytes[32..36], info.to_ne_bytes());
+        let attrs = Attrs(&bytes[36..]);
+        assert_eq!(attrs.find(TCA_KIND), Some(&b"bpf\0"[..]));
+        let options = Attrs(attrs.find(TCA_OPTIONS).unwrap());
+        assert_eq!((options.word(TCA_BPF_FD), options.word(TCA_BPF_FLAGS)), (Some(9), Some(1)));
+    }
+
+    #[test]
+    fn an_action_stands_in_a_filter_that_takes_everything() {
+        let kind = FilterKind::Action;
+        let bytes = new_filter(&NewFilter { at: AT, kind, prog: 9, name: "n", replace: false });
+        let bytes = bytes.finish(1);
+        let attrs = Attrs(&bytes[36..]);
+        assert_eq!(attrs.find(TCA_KIND), Some(&b"matchall\0"[..]));
+        let mut inside = attrs.find(TCA_OPTIONS).unwrap();
+        for kind in [TCA_MATCHALL_ACT, FIRST_ACTION] {
+            inside = Attrs(inside).find(kind).unwrap();
+        }
+        assert_eq!(Attrs(inside).find(TCA_ACT_KIND), Some(&b"bpf\0"[..]));
+        let action = Attrs(Attrs(inside).find(TCA_ACT_OPTIONS).unwrap());
+        assert_eq!(action.word(TCA_ACT_BPF_FD), Some(9));
+        assert_eq!(action.find(TCA_ACT_BPF_NAME), Some(&b"n\0"[..]));
+        let parms = action.find(TCA_ACT_BPF_PARMS).unwrap();
+        assert_eq!((parms.len(), word(parms, 8)), (20, Some(3)));
+    }
+}
