@@ -16,6 +16,8 @@ pub mod perf;
 pub mod probe;
 mod program;
 pub mod ringbuf;
+#[cfg(test)]
+mod sweep;
 mod sys;
 pub mod target;
 

@@ -28,6 +28,24 @@ pub fn sandbox<T: Send>(body: impl FnOnce() -> T + Send) -> Result<T, String> {
     })
 }
 
+/// Runs `body` in a thread with a table of descriptors of its own: what `/proc/thread-self/fd` lists
+/// there is what this body opened, and what was open before.
+///
+/// # Panics
+///
+/// As `body` does, and when the kernel refuses, which it has no reason for.
+pub fn own_descriptors<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            // SAFETY: takes flags only, and changes only the calling thread.
+            let ret = unsafe { libc::unshare(libc::CLONE_FILES) };
+            assert!(ret == 0, "unshare: {}", io::Error::last_os_error());
+            body()
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 fn leave_the_machine() -> Result<(), String> {
     let fail = |what: &str, e: io::Error| format!("no namespaces of its own: {what}: {e}");
     // SAFETY: takes flags only, and changes only the calling thread.

@@ -134,14 +134,14 @@ pub fn pinned(path: &Path) -> Result<(Kind, u32), SysError> {
 fn identify(fd: BorrowedFd<'_>) -> Option<(Kind, u32)> {
     use std::os::fd::AsRawFd as _;
     let number = fd.as_raw_fd();
-    let kind = Kind::of_link(&std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?)?;
+    let kind = Kind::of_link(&sys::read_link(format!("/proc/thread-self/fd/{number}")).ok()?)?;
     Some((kind, own_field(fd, kind.in_proc().1)?.parse().ok()?))
 }
 
 /// A field of `fdinfo` of a descriptor of this process.
 fn own_field(fd: BorrowedFd<'_>, key: &str) -> Option<String> {
     use std::os::fd::AsRawFd as _;
-    let text = sys::read_text(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    let text = sys::read_text(format!("/proc/thread-self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     field(&text, key).map(str::to_owned)
 }
 

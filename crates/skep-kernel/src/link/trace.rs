@@ -81,7 +81,7 @@ fn tracepoint_id(category: &str, name: &str) -> Result<u64, AttachError> {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "not a tracepoint's name");
         return Err(fail(true, source));
     }
-    let tracefs = Tracefs::find().map_err(|e| fail(false, e.source))?;
+    let tracefs = Tracefs::find().map_err(|e| fail(false, io::Error::new(e.source.kind(), e)))?;
     tracefs.event_id(category, name).map_err(|e| fail(true, e))
 }
 

@@ -34,7 +34,7 @@ impl Tracefs {
         }
         // Not mounted: a mount that nobody else sees, and that ends with its descriptor.
         let mount = sys::detached_mount(c"tracefs")?;
-        let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+        let root = PathBuf::from(format!("/proc/thread-self/fd/{}", mount.as_raw_fd()));
         Ok(Self { root, _mount: Some(mount) })
     }
 

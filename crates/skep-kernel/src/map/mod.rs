@@ -94,7 +94,7 @@ impl Map {
             .map(|b| (b.btf, b.key, b.value));
         let mut new = sys::MapCreate { name, def, inner: inner.map(Self::as_fd), btf };
         let fd = match MapFd::create(&new) {
-            Err(_) if new.btf.is_some() => {
+            Err(e) if new.btf.is_some() && e.command == "BPF_MAP_CREATE" => {
                 new.btf = None;
                 MapFd::create(&new)
             }

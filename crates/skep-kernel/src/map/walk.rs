@@ -60,7 +60,9 @@ impl Map {
             let (BatchEnd::More(count) | BatchEnd::Done(count)) = end;
             let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value)).take(count);
             entries.extend(pairs.map(|(k, v)| (k.to_vec(), v.to_vec())));
-            if matches!(end, BatchEnd::Done(_)) || count == 0 {
+            // Twice the capacity, as for a walk over keys, is an end whatever the kernel says.
+            let enough = entries.len() >= most.saturating_mul(2);
+            if matches!(end, BatchEnd::Done(_)) || count == 0 || enough {
                 return Ok(entries);
             }
         }

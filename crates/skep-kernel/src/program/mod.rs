@@ -97,9 +97,6 @@ impl<'a> ProgramLoad<'a> {
 /// take, the last what a million instructions at level 1 needs.
 const LOG_BYTES: &[usize] = &[1 << 16, 1 << 20, (1 << 24) - 1, 1 << 27];
 
-/// How often a load is tried again after `EAGAIN` (a signal arrived while it was verified).
-const RETRIES: u32 = 5;
-
 impl Program {
     /// Loads a program. When the kernel rejects it, it is verified again for the log.
     ///
@@ -135,7 +132,7 @@ impl Program {
             fd_array: &fd_array,
         };
         let (mut result, mut log) = match new.log_level {
-            0 => (prog_load(&load, 0, &mut []).0, VerifierLog::default()),
+            0 => (sys::prog_load(&load, 0, &mut []).0, VerifierLog::default()),
             level => load_with_log(&load, level, LOG_BYTES),
         };
         if result.is_err() && new.log_level == 0 {
@@ -267,21 +264,6 @@ fn line_info_bytes(info: &LineInfo) -> Vec<u8> {
     words.iter().flat_map(|n| n.to_ne_bytes()).collect()
 }
 
-/// Loads; again when a signal arrived while the program was verified.
-fn prog_load(
-    load: &sys::ProgLoad<'_>,
-    level: u32,
-    log: &mut [u8],
-) -> (Result<OwnedFd, SysError>, Option<usize>) {
-    for _ in 0..RETRIES {
-        match sys::prog_load(load, level, log) {
-            (Err(e), _) if e.errno() == libc::EAGAIN => {}
-            other => return other,
-        }
-    }
-    sys::prog_load(load, level, log)
-}
-
 /// Loads with a buffer that grows until the log fits.
 fn load_with_log(
     load: &sys::ProgLoad<'_>,
@@ -291,7 +273,7 @@ fn load_with_log(
     let mut best = VerifierLog::default();
     for &size in sizes {
         let mut buffer = vec![0; size];
-        let (result, whole) = prog_load(load, level, &mut buffer);
+        let (result, whole) = sys::prog_load(load, level, &mut buffer);
         let truncated = matches!(&result, Err(e) if e.errno() == libc::ENOSPC)
             || whole.is_some_and(|bytes| bytes > size);
         // An old kernel says EINVAL to a buffer beyond its limit, and writes nothing.
@@ -305,7 +287,7 @@ fn load_with_log(
         }
     }
     // A log that does not fit is an error of its own, also for a good program: load without.
-    (prog_load(load, 0, &mut []).0, best)
+    (sys::prog_load(load, 0, &mut []).0, best)
 }
 
 /// Sorts a failed load into "the program is wrong" and "this kernel does not take it".

@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::SysError;
@@ -95,6 +95,11 @@ pub(crate) enum Call<'a> {
         path: &'a Path,
         into: &'a mut Vec<u8>,
     },
+    /// Where a symbolic link leads.
+    ReadLink {
+        path: &'a Path,
+        into: &'a mut PathBuf,
+    },
     /// Opens a file, writes behind its end and closes it.
     AppendFile {
         path: &'a Path,
@@ -123,6 +128,7 @@ impl Call<'_> {
             Self::FsCreate { .. } => "fsconfig",
             Self::FsMount { .. } => "fsmount",
             Self::ReadFile { .. } => "reading a file",
+            Self::ReadLink { .. } => "readlink",
             Self::AppendFile { .. } => "appending to a file",
         }
     }
@@ -202,7 +208,7 @@ unsafe fn once(call: &mut Call<'_>) -> io::Result<libc::c_long> {
 }
 
 /// The most that is read of a file: the kernel's BTF has about 10 MB.
-const FILE_BYTES: u64 = 256 << 20;
+const FILE_BYTES: u64 = 64 << 20;
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
@@ -303,6 +309,10 @@ unsafe fn perform(call: &mut Call<'_>) -> io::Result<libc::c_long> {
             if read as u64 > FILE_BYTES {
                 return Err(io::Error::from_raw_os_error(libc::EFBIG));
             }
+            return Ok(0);
+        }
+        Call::ReadLink { path, into } => {
+            **into = std::fs::read_link(path)?;
             return Ok(0);
         }
         Call::AppendFile { path, bytes } => {

@@ -47,6 +47,11 @@ impl SysError {
         self
     }
 
+    /// As part of something larger: `command` is what the user knows, and this call its means.
+    pub(crate) fn within(self, command: &'static str) -> Self {
+        Self { command, hint: Some(self.command), ..self }
+    }
+
     /// The errno; 0 when the failure was not one of the kernel's.
     pub fn errno(&self) -> i32 {
         self.source.raw_os_error().unwrap_or(0)

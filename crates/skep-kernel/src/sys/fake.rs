@@ -134,6 +134,18 @@ pub(super) fn answer(
 }
 
 impl Call<'_> {
+    /// What the kernel wrote in answer to `BPF_OBJ_GET_INFO_BY_FD`, for a test to change.
+    pub(crate) fn information(&mut self, change: impl FnOnce(&mut [u8])) {
+        let Self::Bpf { command: 15, attr, .. } = self else { panic!("no such answer here") };
+        let word = |at: usize| u32::from_ne_bytes(attr[at..at + 4].try_into().expect("4 bytes"));
+        let address = u64::from_ne_bytes(attr[8..16].try_into().expect("8 bytes"));
+        let at = usize::try_from(address).expect("an address is as long as a pointer");
+        let start: *mut u8 = std::ptr::with_exposed_provenance_mut(at);
+        // SAFETY: the caller of the command lent the kernel this many bytes here until it returns
+        // (`obj::info_into`), every one of which may have any value, and waits.
+        change(unsafe { std::slice::from_raw_parts_mut(start, word(4) as usize) });
+    }
+
     /// The bytes of a request.
     fn bytes(&self) -> Vec<u8> {
         match self {
@@ -142,7 +154,9 @@ impl Call<'_> {
             | Self::SetSockOpt { value: bytes, .. }
             | Self::Send { bytes, .. }
             | Self::AppendFile { bytes, .. } => bytes.to_vec(),
-            Self::ReadFile { path, .. } => path.as_os_str().as_encoded_bytes().to_vec(),
+            Self::ReadFile { path, .. } | Self::ReadLink { path, .. } => {
+                path.as_os_str().as_encoded_bytes().to_vec()
+            }
             Self::InterfaceIndex { name } | Self::FsOpen { fs_type: name } => {
                 name.to_bytes().to_vec()
             }

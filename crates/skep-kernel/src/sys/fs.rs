@@ -4,7 +4,7 @@ use std::{
     ffi::CStr,
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -47,7 +47,7 @@ pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> Result
 ///
 /// # Errors
 ///
-/// The file's; `EFBIG` above 256 MB.
+/// The file's; `EFBIG` above 64 MB.
 pub(crate) fn read_file(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut call = Call::ReadFile { path: path.as_ref(), into: &mut bytes };
@@ -63,6 +63,15 @@ pub(crate) fn read_file(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// As for [`read_file`]; `InvalidData` when it is no UTF-8.
 pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
     String::from_utf8(read_file(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Where a symbolic link leads.
+pub(crate) fn read_link(path: impl AsRef<Path>) -> Result<PathBuf, SysError> {
+    let mut target = PathBuf::new();
+    let mut call = Call::ReadLink { path: path.as_ref(), into: &mut target };
+    // SAFETY: passes no address.
+    unsafe { issue(&mut call) }?;
+    Ok(target)
 }
 
 /// Writes behind the end of a file that is there.

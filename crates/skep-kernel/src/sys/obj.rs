@@ -2,7 +2,6 @@
 
 use std::{
     ffi::CString,
-    fs,
     os::{
         fd::{AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -10,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use super::{SysError, attr, bpf, bpf_fd, from_obj_name, len32, raw};
+use super::{SysError, attr, bpf, bpf_fd, from_obj_name, len32, raw, read_link};
 
 /// Pins an object at a path of a bpf file system.
 pub(crate) fn obj_pin(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SysError> {
@@ -37,8 +36,8 @@ pub(crate) fn obj_get(path: &Path) -> Result<OwnedFd, SysError> {
 /// Is `fd` a BPF object of this kind (`bpf-map`, `bpf-prog`)? Asking the kernel for information does
 /// not tell: it answers for any kind, in that kind's layout.
 pub(super) fn expect_kind(fd: BorrowedFd<'_>, kind: &'static str) -> Result<(), SysError> {
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let link = fs::read_link(&path).map_err(|e| SysError::new("readlink of /proc/self/fd", e))?;
+    let path = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
+    let link = read_link(&path).map_err(|e| e.within("finding out the kind of a descriptor"))?;
     let found = link.to_string_lossy();
     if found.strip_prefix("anon_inode:") == Some(kind) {
         return Ok(());
