@@ -6,6 +6,7 @@
 
 mod btf;
 pub mod error;
+pub mod fuzz;
 pub mod inspect;
 pub mod link;
 mod map;
@@ -23,7 +24,7 @@ pub mod target;
 
 pub use btf::{Btf, SectionLayout};
 pub use error::{HereError, LoadError, MapError, TargetError, VerifierLog};
-pub use link::{AttachError, Link, Target, attach};
+pub use link::{AttachError, Link, Target, attach, attach_with};
 pub use map::{Keys, Map, MapBtf, Memory};
 pub use object::{LoadOptions, Object};
 pub use program::{Program, ProgramLoad};

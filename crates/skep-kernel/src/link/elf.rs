@@ -46,6 +46,35 @@ pub enum ElfError {
         /// Is there no full symbol table to find it in?
         stripped: bool,
     },
+    /// The file has no such static probe.
+    #[error("no static probe '{probe}' in {}{}", path.display(), note_others(others))]
+    NoProbe {
+        /// The file.
+        path: PathBuf,
+        /// The probe, `provider:name`.
+        probe: String,
+        /// Names of some that it has.
+        others: Vec<String>,
+    },
+    /// The file's static probes cannot be read.
+    #[error("the static probes of {} cannot be read", path.display())]
+    Notes {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: super::usdt::NoteError,
+    },
+    /// A static probe cannot be where its note says.
+    #[error("static probe '{probe}' in {}: {reason}", path.display())]
+    Probe {
+        /// The file.
+        path: PathBuf,
+        /// The probe, `provider:name`.
+        probe: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A path that the kernel cannot be told.
     #[error("the path {path:?} contains a NUL")]
     Path {
@@ -56,6 +85,13 @@ pub enum ElfError {
 
 const fn note_stripped(stripped: bool) -> &'static str {
     if stripped { " (it is stripped: only its dynamic symbols are known)" } else { "" }
+}
+
+fn note_others(others: &[String]) -> String {
+    match others {
+        [] => " (it has none at all)".into(),
+        some => format!(" (it has {})", some.join(", ")),
+    }
 }
 
 /// Where the dynamic linker looks when nobody told it.
@@ -126,20 +162,37 @@ fn is_elf(path: &Path) -> bool {
         && magic == *b"\x7fELF"
 }
 
-/// Offsets in the file of all functions whose name `fits`, without doubles, ascending.
-pub(super) fn functions(
-    path: &Path,
-    wanted: &str,
-    fits: impl Fn(&str) -> bool,
-) -> Result<Vec<u64>, ElfError> {
-    // Whole: names lie all over the file, and reading one by one is slow.
-    let bytes =
-        fs::read(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })?;
+/// Which functions of a binary are meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted<'a> {
+    /// The one of this name.
+    Name(&'a str),
+    /// Those whose name fits `*` and `?`.
+    Pattern(&'a str),
+}
+
+impl Wanted<'_> {
+    fn fits(self, name: &str) -> bool {
+        match self {
+            Self::Name(wanted) => wanted == name,
+            Self::Pattern(pattern) => glob(pattern, name),
+        }
+    }
+}
+
+/// A binary's bytes. Whole: names lie all over the file, and reading one by one is slow.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, ElfError> {
+    fs::read(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })
+}
+
+/// Offsets in the file of all functions that are meant, without doubles, ascending.
+pub(super) fn functions(path: &Path, wanted: &str, fits: Wanted<'_>) -> Result<Vec<u64>, ElfError> {
+    let bytes = read(path)?;
     let binary = object::File::parse(bytes.as_slice())
         .map_err(|source| ElfError::Format { path: path.to_owned(), source })?;
     let mut found: Vec<u64> = Vec::new();
     for symbol in binary.dynamic_symbols().chain(binary.symbols()) {
-        if symbol.kind() != SymbolKind::Text || !symbol.name().is_ok_and(&fits) {
+        if symbol.kind() != SymbolKind::Text || !symbol.name().is_ok_and(|name| fits.fits(name)) {
             continue;
         }
         // An address in memory becomes a place in the file by its section.
@@ -217,17 +270,17 @@ mod tests {
         // A guest made of static programs has no library.
         if let Ok(path) = find_binary("libc.so.6") {
             assert!(path.ends_with("libc.so.6"));
-            assert!(functions(&path, "getppid", |name| name == "getppid").is_ok());
+            assert!(functions(&path, "getppid", Wanted::Name("getppid")).is_ok());
             assert!(find_binary("libc").unwrap().file_name().is_some());
         }
     }
 
     #[test]
     fn what_is_no_binary_is_refused() {
-        let error = functions(Path::new("/proc/self/maps"), "x", |_| true).unwrap_err();
+        let error = functions(Path::new("/proc/self/maps"), "x", Wanted::Pattern("*")).unwrap_err();
         assert!(matches!(error, ElfError::Format { .. } | ElfError::Read { .. }), "{error}");
         let own = env::current_exe().unwrap();
-        let error = functions(&own, "no such", |name| name == "no such").unwrap_err();
+        let error = functions(&own, "no such", Wanted::Name("no such")).unwrap_err();
         assert!(matches!(error, ElfError::NoSymbol { .. }), "{error}");
     }
 }

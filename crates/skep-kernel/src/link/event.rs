@@ -7,7 +7,7 @@ use skep_abi::AttachType;
 use super::{AttachError, Held, Link, refused, trace::no_such_link};
 use crate::{
     program::Program,
-    sys::{self, LinkTarget, Sampled, SysError},
+    sys::{self, LinkExtra, LinkTarget, Sampled, SysError},
 };
 
 /// How often a counting event runs a program.
@@ -32,13 +32,15 @@ pub struct PerfEvent {
     pub pid: Option<u32>,
     /// One CPU, or all that are online.
     pub cpu: Option<u32>,
+    /// What `bpf_get_attach_cookie` gives: Linux 5.15. 0 for none.
+    pub cookie: u64,
 }
 
 impl PerfEvent {
     /// The clock of each CPU, `PERF_COUNT_SW_CPU_CLOCK`: every kernel has it.
     #[doc(alias = "PERF_COUNT_SW_CPU_CLOCK")]
     pub const fn cpu_clock(rate: Rate) -> Self {
-        Self { event_type: 1, config: 0, rate, pid: None, cpu: None }
+        Self { event_type: 1, config: 0, rate, pid: None, cpu: None, cookie: 0 }
     }
 }
 
@@ -57,8 +59,10 @@ pub fn attach_perf_event(program: &Program, on: &PerfEvent) -> Result<Link, Atta
         Rate::Frequency(n) => (n, true),
     };
     let event = Sampled { event_type: on.event_type, config: on.config, sample_period, frequency };
-    let open =
-        |cpu| sys::sampled_event(&event, on.pid, cpu).and_then(|event| on_event(program, event));
+    let open = |cpu| {
+        sys::sampled_event(&event, on.pid, cpu)
+            .and_then(|event| on_event(program, event, on.cookie))
+    };
     if on.pid.is_some() || on.cpu.is_some() {
         return Ok(Link::new(open(on.cpu).map_err(fail)?, hook));
     }
@@ -67,11 +71,17 @@ pub fn attach_perf_event(program: &Program, on: &PerfEvent) -> Result<Link, Atta
     Ok(Link::new(Held::Many(events), hook))
 }
 
-/// Puts a program on an event and starts it: by a link, else by telling the event.
-pub(super) fn on_event(program: &Program, event: OwnedFd) -> Result<Held, SysError> {
+/// Puts a program on an event and starts it: by a link, else (no cookie then) by telling the
+/// event.
+pub(super) fn on_event(program: &Program, event: OwnedFd, cookie: u64) -> Result<Held, SysError> {
     let target = LinkTarget::Fd(event.as_fd());
-    let link = match sys::link_create(program.as_fd(), target, AttachType::PERF_EVENT.0, 0) {
+    let (attach_type, extra) = (AttachType::PERF_EVENT.0, LinkExtra::EventCookie(cookie));
+    let link = match sys::link_create_with(program.as_fd(), target, attach_type, extra) {
         Ok(link) => Some(link),
+        Err(e) if no_such_link(&e) && cookie != 0 => {
+            let hint = "this kernel has no cookies on perf events: Linux 5.15 has";
+            return Err(SysError { hint: Some(hint), ..e });
+        }
         Err(e) if no_such_link(&e) => {
             sys::perf_set_bpf(event.as_fd(), program.as_fd())?;
             None

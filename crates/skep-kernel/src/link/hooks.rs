@@ -7,10 +7,12 @@ use skep_abi::{AttachType, ProgType};
 use super::{
     AttachError, Direction, FilterPlace, IterTarget, Link, Netfilter, NetkitEnd, Order,
     PacketSocket, PerfEvent, Route, XdpMode, attach_cgroup, attach_cgroup_ordered, attach_freplace,
-    attach_iter, attach_lsm, attach_netfilter, attach_netkit, attach_netns, attach_perf_event,
-    attach_raw_tracepoint, attach_reuseport, attach_route, attach_socket_filter, attach_sockmap,
-    attach_tc, attach_tc_clsact_at, attach_tcx, attach_tp_btf, attach_tracepoint, attach_tracing,
-    attach_xdp, section::attach_probe,
+    attach_iter, attach_netfilter, attach_netkit, attach_netns, attach_perf_event,
+    attach_reuseport, attach_route, attach_socket_filter, attach_sockmap, attach_tc,
+    attach_tc_clsact_at, attach_tcx, attach_xdp,
+    section::attach_probe,
+    trace::{raw_tracepoint, tp_btf, tracepoint},
+    tracing::loaded_for,
 };
 use crate::{map::Map, program::Program};
 
@@ -213,6 +215,23 @@ pub fn hook(prog_type: ProgType, attach_type: Option<AttachType>) -> Option<&'st
 /// [`AttachError::NeedsTarget`] when neither the section nor `target` says where;
 /// [`AttachError::NotYet`] with the nearest thing that works; else as for the hook's own function.
 pub fn attach(program: &Program, target: &Target<'_>) -> Result<Link, AttachError> {
+    attach_with(program, target, 0)
+}
+
+/// As [`attach`], with a cookie: `bpf_get_attach_cookie` (for static probes `bpf_usdt_cookie`)
+/// gives it to the program, so that one program can tell where it runs. Tracepoints and probes
+/// have cookies from Linux 5.15 on, trampolines from 5.19, raw and BTF tracepoints from 6.10;
+/// other hooks have none, and ignore it.
+///
+/// # Errors
+///
+/// As for [`attach`]; `EINVAL` when the kernel has no cookies for this hook.
+#[doc(alias = "bpf_cookie")]
+pub fn attach_with(
+    program: &Program,
+    target: &Target<'_>,
+    cookie: u64,
+) -> Result<Link, AttachError> {
     let not_yet =
         |hook, nearest| AttachError::NotYet { program: program.name().to_owned(), hook, nearest };
     let row = hook(program.prog_type(), program.attach_type())
@@ -227,12 +246,12 @@ pub fn attach(program: &Program, target: &Target<'_>) -> Result<Link, AttachErro
         (How::Tracepoint, _) => {
             let parts = to().and_then(|to| to.split_once('/'));
             let (category, name) = parts.ok_or_else(|| needs("'category/name'"))?;
-            attach_tracepoint(program, category, name)
+            tracepoint(program, category, name, cookie)
         }
         (How::RawTracepoint, _) => {
-            attach_raw_tracepoint(program, to().ok_or_else(|| needs("a tracepoint's name"))?)
+            raw_tracepoint(program, to().ok_or_else(|| needs("a tracepoint's name"))?, cookie)
         }
-        (How::BtfTracepoint, _) => attach_tp_btf(program),
+        (How::BtfTracepoint, _) => tp_btf(program, cookie),
         (How::Xdp, &Target::Interface { ifindex, mode, .. }) => attach_xdp(program, ifindex, mode),
         (How::Tc, &Target::Interface { ifindex, direction, .. }) => {
             attach_tc(program, ifindex, by_section(program).unwrap_or(direction))
@@ -265,12 +284,15 @@ pub fn attach(program: &Program, target: &Target<'_>) -> Result<Link, AttachErro
             })?;
             attach_socket_filter(program, socket.as_fd())
         }
-        (How::Probe, &Target::Process(pid)) => attach_probe(program, Some(pid)),
-        (How::Probe, _) => attach_probe(program, None),
-        (How::Tracing, _) => attach_tracing(program),
-        (How::Lsm, _) => attach_lsm(program),
+        (How::Probe, &Target::Process(pid)) => attach_probe(program, Some(pid), cookie),
+        (How::Probe, _) => attach_probe(program, None, cookie),
+        (How::Tracing, _) => loaded_for(program, "function", cookie),
+        (How::Lsm, _) => loaded_for(program, "LSM hook", cookie),
         (How::Replace, _) => attach_freplace(program, None),
-        (How::PerfEvent, Target::PerfEvent(event)) => attach_perf_event(program, event),
+        (How::PerfEvent, Target::PerfEvent(event)) => {
+            let cookie = if cookie == 0 { event.cookie } else { cookie };
+            attach_perf_event(program, &PerfEvent { cookie, ..*event })
+        }
         (How::Iterator, &Target::Iter(target)) => attach_iter(program, target),
         (How::Iterator, _) => attach_iter(program, IterTarget::All),
         (How::Cgroup, &Target::Cgroup(cgroup)) => attach_cgroup(program, cgroup),

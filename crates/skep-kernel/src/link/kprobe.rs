@@ -1,7 +1,7 @@
 //! Functions of the kernel: kprobes, one or many at once, and those of system calls.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     ffi::{CStr, CString},
     os::fd::AsFd as _,
@@ -28,12 +28,14 @@ pub struct Kprobe<'a> {
     pub offset: u64,
     /// When the function returns, not when it is entered.
     pub returns: bool,
+    /// What `bpf_get_attach_cookie` gives: Linux 5.15. 0 for none.
+    pub cookie: u64,
 }
 
 impl<'a> Kprobe<'a> {
     /// The entry of a function.
     pub const fn function(function: &'a str) -> Self {
-        Self { function, offset: 0, returns: false }
+        Self { function, offset: 0, returns: false, cookie: 0 }
     }
 
     fn hook(&self) -> String {
@@ -70,7 +72,7 @@ pub fn attach_kprobe(program: &Program, probe: &Kprobe<'_>) -> Result<Link, Atta
     let config = pmu.config(probe.returns);
     let event = no_nul(probe.function)
         .and_then(|name| sys::probe_event(pmu.event_type, config, &name, probe.offset, None));
-    let held = event.and_then(|event| on_event(program, event));
+    let held = event.and_then(|event| on_event(program, event, probe.cookie));
     Ok(Link::new(held.map_err(|source| refused(program, &hook, source))?, hook))
 }
 
@@ -92,9 +94,10 @@ pub fn attach_kprobe_by_tracefs(
         return Err(fail(SysError::errno_of("kprobe_events", libc::EINVAL, hint)));
     }
     let place = format!("{}+{:#x}", probe.function, probe.offset);
-    let (definition, id) = tracefs::Probe::define(probe.returns, &place).map_err(fail)?;
-    let event = sys::tracepoint_event(id);
-    let event = event.and_then(|event| on_event(program, event)).map_err(fail)?;
+    let (definition, id) =
+        tracefs::Probe::define(tracefs::Kind::Kernel, probe.returns, &place).map_err(fail)?;
+    let event = sys::tracepoint_event(id, None);
+    let event = event.and_then(|event| on_event(program, event, probe.cookie)).map_err(fail)?;
     Ok(Link::new(Held::Traced { event: Box::new(event), probe: definition }, hook))
 }
 
@@ -104,9 +107,18 @@ pub fn attach_kprobe_by_tracefs(
 ///
 /// As for [`attach_kprobe`].
 pub fn attach_ksyscall(program: &Program, name: &str, returns: bool) -> Result<Link, AttachError> {
+    ksyscall(program, name, returns, 0)
+}
+
+pub(super) fn ksyscall(
+    program: &Program,
+    name: &str,
+    returns: bool,
+    cookie: u64,
+) -> Result<Link, AttachError> {
     let wrapped = target::has_syscall_wrapper().unwrap_or(true);
     let function = syscall_function(name, wrapped, env::consts::ARCH);
-    attach_kprobe(program, &Kprobe { function: &function, offset: 0, returns })
+    attach_kprobe(program, &Kprobe { function: &function, offset: 0, returns, cookie })
 }
 
 fn syscall_function(name: &str, wrapped: bool, arch: &str) -> String {
@@ -120,28 +132,53 @@ fn syscall_function(name: &str, wrapped: bool, arch: &str) -> String {
     format!("__{prefix}_sys_{name}")
 }
 
-/// Attaches to several functions by one link: Linux 5.18. Names may be patterns of `*` and `?`;
-/// those are looked up among the functions that can be probed, by the one name that tracefs has
-/// for each (a system call's may be another than `__x64_sys_NAME`).
+/// Several functions of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct KprobeMulti<'a> {
+    /// Their names, or patterns of `*` and `?`. Patterns are looked up among the functions that
+    /// can be probed, by the one name that tracefs has for each (a system call's may be another
+    /// than `__x64_sys_NAME`).
+    pub functions: &'a [&'a str],
+    /// What `bpf_get_attach_cookie` gives in the function of the same place in `functions`, or in
+    /// all that fit its pattern. Empty for none.
+    pub cookies: &'a [u64],
+    /// When the functions return, not when they are entered. A program that was loaded for
+    /// sessions runs at both.
+    pub returns: bool,
+}
+
+/// Attaches to several functions by one link, each with its cookie: Linux 5.18. A program that
+/// was loaded for sessions ([`AttachType::TRACE_KPROBE_SESSION`], Linux 6.10) runs at entry and at
+/// return.
 ///
 /// # Errors
 ///
-/// `ENOENT` when no function fits; `EOPNOTSUPP` when the kernel was built without function probes; `ESRCH` when a function is
-/// not there, or `EADDRNOTAVAIL` when it is there twice; `EINVAL` when the kernel has no such
-/// link, or the program was not loaded for it ([`AttachType::TRACE_KPROBE_MULTI`]).
+/// `ENOENT` when no function fits; `EOPNOTSUPP` when the kernel was built without function probes;
+/// `ESRCH` when a function is not there, or `EADDRNOTAVAIL` when it is there twice; `EINVAL` when
+/// the kernel has no such link, or the program was not loaded for it
+/// ([`AttachType::TRACE_KPROBE_MULTI`]).
 pub fn attach_kprobe_multi(
     program: &Program,
-    functions: &[&str],
-    returns: bool,
+    probe: &KprobeMulti<'_>,
 ) -> Result<Link, AttachError> {
-    let kind = if returns { "kretprobe" } else { "kprobe" };
-    let hook = format!("{kind} {}", functions.join(" "));
+    let kind = if probe.returns { "kretprobe" } else { "kprobe" };
+    let hook = format!("{kind} {}", probe.functions.join(" "));
     let fail = |source| refused(program, &hook, source);
-    let names = functions.iter().map(|name| expand(name)).collect::<Result<Vec<_>, _>>();
-    // The kernel takes each name only once.
-    let names: BTreeSet<CString> = names.map_err(fail)?.into_iter().flatten().collect();
-    let names: Vec<&CStr> = names.iter().map(CString::as_c_str).collect();
-    let extra = LinkExtra::KprobeMulti { symbols: &names, flags: u32::from(returns) };
+    // The kernel takes each name only once; the first that means it gives the cookie.
+    let mut found: BTreeMap<CString, u64> = BTreeMap::new();
+    for (index, function) in probe.functions.iter().enumerate() {
+        let cookie = probe.cookies.get(index).copied().unwrap_or(0);
+        for name in expand(function).map_err(fail)? {
+            found.entry(name).or_insert(cookie);
+        }
+    }
+    // The kernel sorts by address what it has cookies for: without, it need not.
+    let some = found.values().any(|&cookie| cookie != 0);
+    let cookies: Vec<u64> = if some { found.values().copied().collect() } else { Vec::new() };
+    let symbols: Vec<&CStr> = found.keys().map(CString::as_c_str).collect();
+    let flags = u32::from(probe.returns);
+    let extra =
+        LinkExtra::KprobeMulti { symbols: &symbols, addresses: &[], cookies: &cookies, flags };
     let attach_type = program.attach_type().unwrap_or(AttachType::TRACE_KPROBE_MULTI);
     let none = LinkTarget::Ifindex(0);
     let link = sys::link_create_with(program.as_fd(), none, attach_type.0, extra).map_err(fail)?;
@@ -154,21 +191,27 @@ fn expand(name: &str) -> Result<Vec<CString>, SysError> {
     if !name.contains(['*', '?']) {
         return Ok(vec![no_nul(name)?]);
     }
+    let names = matching(name)?;
+    names.iter().map(|function| no_nul(function)).collect()
+}
+
+/// The functions that can be probed and fit a pattern.
+pub(super) fn matching(pattern: &str) -> Result<Vec<String>, SysError> {
     let unreadable = |e| SysError::new("available_filter_functions", e);
     let functions = Tracefs::find()?.functions().map_err(unreadable)?;
     let (mut once, mut twice) = (BTreeSet::new(), BTreeSet::new());
     let lines = functions.lines().filter_map(|line| line.split_whitespace().next());
-    for function in lines.filter(|function| glob(name, function)) {
+    for function in lines.filter(|function| glob(pattern, function)) {
         if !once.insert(function) {
             twice.insert(function);
         }
     }
-    let names: Vec<_> = once.difference(&twice).collect();
+    let names: Vec<String> = once.difference(&twice).map(|&name| name.to_owned()).collect();
     if names.is_empty() {
         let hint = "no function that can be probed fits the pattern";
         return Err(SysError::errno_of("available_filter_functions", libc::ENOENT, hint));
     }
-    names.into_iter().map(|function| no_nul(function)).collect()
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub(crate) mod tracefs;
 mod tracing;
 mod update;
 mod uprobe;
+pub mod usdt;
 mod xdp;
 
 use std::{
@@ -38,10 +39,11 @@ pub use cgroup::{Sharing, attach_cgroup, attach_cgroup_ordered, attach_cgroup_wi
 pub use clsact::{FilterPlace, attach_tc_clsact, attach_tc_clsact_at};
 pub use elf::{ElfError, find_binary};
 pub use event::{PerfEvent, Rate, attach_perf_event};
-pub use hooks::{Hook, Target, attach, hook};
+pub use hooks::{Hook, Target, attach, attach_with, hook};
 pub use iter::{IterTarget, attach_iter};
 pub use kprobe::{
-    Kprobe, attach_kprobe, attach_kprobe_by_tracefs, attach_kprobe_multi, attach_ksyscall,
+    Kprobe, KprobeMulti, attach_kprobe, attach_kprobe_by_tracefs, attach_kprobe_multi,
+    attach_ksyscall,
 };
 pub use netns::{Netfilter, attach_netfilter, attach_netns};
 pub use order::{Neighbour, Order, Position};
@@ -52,7 +54,10 @@ pub use sockmap::{attach_sockmap, attach_sockmap_without_link};
 pub use tc::{Direction, NetkitEnd, attach_netkit, attach_tc, attach_tcx, ifindex};
 pub use trace::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint};
 pub use tracing::{attach_freplace, attach_lsm, attach_tracing};
-pub use uprobe::{Place, Uprobe, attach_uprobe, attach_uprobe_multi};
+pub use uprobe::{
+    Place, Spot, Uprobe, attach_uprobe, attach_uprobe_by_tracefs, attach_uprobe_multi,
+};
+pub use usdt::{Usdt, attach_usdt};
 pub use xdp::{XdpMode, attach_xdp, attach_xdp_netlink};
 
 use attachment::Attachment;
@@ -74,6 +79,7 @@ use crate::{
 pub struct Link {
     held: Held,
     hook: String,
+    notices: Vec<String>,
 }
 
 /// What keeps a program attached.
@@ -100,6 +106,8 @@ enum Held {
     Traced { event: Box<Self>, probe: tracefs::Probe },
     /// Several events with one program.
     Many(Vec<Self>),
+    /// Uprobes of a static probe, and what its program was told about them.
+    Usdt { probes: Box<Self>, claim: usdt::Claim },
     /// Nothing: the link was detached.
     Nothing,
 }
@@ -271,7 +279,17 @@ fn owned(fd: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
 
 impl Link {
     fn new(held: Held, hook: impl Into<String>) -> Self {
-        Self { held, hook: hook.into() }
+        Self { held, hook: hook.into(), notices: Vec::new() }
+    }
+
+    fn with_notices(mut self, notices: Vec<String>) -> Self {
+        self.notices = notices;
+        self
+    }
+
+    /// What is less than was asked for, one sentence each.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Where the program is attached, in words.
@@ -294,6 +312,7 @@ impl Link {
             Held::Attachment(attachment) => attachment.method,
             Held::Route(_) => Method::Route,
             Held::Traced { .. } => Method::Tracefs,
+            Held::Usdt { probes, .. } => Self::method_of(probes),
             Held::Many(events) => match events.as_slice() {
                 [first, ..] => Self::method_of(first),
                 [] => Method::Detached,
@@ -373,6 +392,11 @@ impl Link {
             }
             Held::Many(events) => {
                 drop(events);
+                Ok(())
+            }
+            Held::Usdt { probes, claim } => {
+                drop(probes);
+                drop(claim);
                 Ok(())
             }
         }

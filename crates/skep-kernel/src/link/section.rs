@@ -3,17 +3,22 @@
 use skep_abi::section::{self, AutoAttach};
 
 use super::{
-    AttachError, Kprobe, Link, Place, Uprobe, attach_kprobe, attach_kprobe_multi, attach_ksyscall,
-    attach_uprobe, attach_uprobe_multi,
+    AttachError, Kprobe, KprobeMulti, Link, Place, Uprobe, Usdt, attach_kprobe,
+    attach_kprobe_multi, attach_uprobe, attach_uprobe_multi, attach_usdt, kprobe::ksyscall,
 };
 use crate::program::Program;
 
 const FUNCTION: &str = "'function' or 'function+offset'";
+const STATIC_PROBE: &str = "'binary:provider:name'";
 const USER_FUNCTION: &str = "'binary:function' or 'binary:function+offset'";
 
 /// Attaches a kprobe or uprobe program where its section name says; uprobes of one process where
 /// `pid` says so.
-pub(super) fn attach_probe(program: &Program, pid: Option<u32>) -> Result<Link, AttachError> {
+pub(super) fn attach_probe(
+    program: &Program,
+    pid: Option<u32>,
+    cookie: u64,
+) -> Result<Link, AttachError> {
     let needs = |needs| AttachError::NeedsTarget {
         program: program.name().to_owned(),
         hook: "kprobe or uprobe",
@@ -37,15 +42,16 @@ pub(super) fn attach_probe(program: &Program, pid: Option<u32>) -> Result<Link, 
             if returns && offset != 0 {
                 return Err(bad("function: a return has no offset"));
             }
-            attach_kprobe(program, &Kprobe { function, offset, returns })
+            attach_kprobe(program, &Kprobe { function, offset, returns, cookie })
         }
         AutoAttach::Ksyscall => {
             let to = to.ok_or_else(|| needs("a system call's name"))?;
-            attach_ksyscall(program, to, returns)
+            ksyscall(program, to, returns, cookie)
         }
         AutoAttach::KprobeMulti => {
             let to = to.ok_or_else(|| needs("a function's name, or a pattern"))?;
-            attach_kprobe_multi(program, &[to], returns)
+            let probe = KprobeMulti { functions: &[to], cookies: &[cookie], returns };
+            attach_kprobe_multi(program, &probe)
         }
         AutoAttach::Uprobe | AutoAttach::UprobeMulti => {
             let to = to.ok_or_else(|| needs(USER_FUNCTION))?;
@@ -55,14 +61,15 @@ pub(super) fn attach_probe(program: &Program, pid: Option<u32>) -> Result<Link, 
             if returns && behind {
                 return Err(bad("function: a return has no offset"));
             }
-            let probe = Uprobe { binary, place, returns, pid, reference_counter: 0 };
+            let probe = Uprobe { binary, place, returns, pid, reference_counter: 0, cookie };
             if many { attach_uprobe_multi(program, &probe) } else { attach_uprobe(program, &probe) }
         }
-        _ => Err(AttachError::NotYet {
-            program: program.name().to_owned(),
-            hook: "a static probe (USDT)",
-            nearest: "a uprobe on the function around it",
-        }),
+        AutoAttach::Usdt => {
+            let to = to.ok_or_else(|| needs(STATIC_PROBE))?;
+            let probe = Usdt::parse(to).ok_or_else(|| bad(STATIC_PROBE))?;
+            attach_usdt(program, &Usdt { pid, cookie, ..probe })
+        }
+        _ => Err(needs("a section name of a kprobe or uprobe")),
     }
 }
 

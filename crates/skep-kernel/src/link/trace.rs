@@ -19,6 +19,15 @@ pub fn attach_tracepoint(
     category: &str,
     name: &str,
 ) -> Result<Link, AttachError> {
+    tracepoint(program, category, name, 0)
+}
+
+pub(super) fn tracepoint(
+    program: &Program,
+    category: &str,
+    name: &str,
+    cookie: u64,
+) -> Result<Link, AttachError> {
     let hook = format!("tracepoint {category}/{name}");
     let fail = |source| AttachError::Refused {
         program: program.name().to_owned(),
@@ -26,8 +35,8 @@ pub fn attach_tracepoint(
         source,
     };
     let id = tracepoint_id(category, name)?;
-    let event = sys::tracepoint_event(id).map_err(fail)?;
-    let held = on_event(program, event).map_err(fail)?;
+    let event = sys::tracepoint_event(id, None).map_err(fail)?;
+    let held = on_event(program, event, cookie).map_err(fail)?;
     Ok(Link::new(held, hook))
 }
 
@@ -37,7 +46,15 @@ pub fn attach_tracepoint(
 ///
 /// `ENOENT` when the kernel has no such tracepoint; `EINVAL` when the program is of another type.
 pub fn attach_raw_tracepoint(program: &Program, name: &str) -> Result<Link, AttachError> {
-    open_raw(program, Some(name), format!("raw tracepoint {name}"))
+    raw_tracepoint(program, name, 0)
+}
+
+pub(super) fn raw_tracepoint(
+    program: &Program,
+    name: &str,
+    cookie: u64,
+) -> Result<Link, AttachError> {
+    open_raw(program, Some(name), cookie, format!("raw tracepoint {name}"))
 }
 
 /// Attaches to the BTF tracepoint that the program was loaded for.
@@ -46,15 +63,25 @@ pub fn attach_raw_tracepoint(program: &Program, name: &str) -> Result<Link, Atta
 ///
 /// `EINVAL` when it was loaded for something else.
 pub fn attach_tp_btf(program: &Program) -> Result<Link, AttachError> {
-    let name = program.attach_to().unwrap_or("it was loaded for");
-    open_raw(program, None, format!("BTF tracepoint {name}"))
+    tp_btf(program, 0)
 }
 
-fn open_raw(program: &Program, name: Option<&str>, hook: String) -> Result<Link, AttachError> {
+pub(super) fn tp_btf(program: &Program, cookie: u64) -> Result<Link, AttachError> {
+    let name = program.attach_to().unwrap_or("it was loaded for");
+    open_raw(program, None, cookie, format!("BTF tracepoint {name}"))
+}
+
+fn open_raw(
+    program: &Program,
+    name: Option<&str>,
+    cookie: u64,
+    hook: String,
+) -> Result<Link, AttachError> {
     let c_name = name.map(CString::new).transpose().map_err(|_| {
         SysError::errno_of("BPF_RAW_TRACEPOINT_OPEN", libc::EINVAL, "the name contains a NUL")
     });
-    let opened = c_name.and_then(|name| sys::raw_tracepoint_open(name.as_deref(), program.as_fd()));
+    let opened =
+        c_name.and_then(|name| sys::raw_tracepoint_open(name.as_deref(), program.as_fd(), cookie));
     match opened {
         Ok(fd) => Ok(Link::new(Held::Fd(fd), hook)),
         Err(source) => {

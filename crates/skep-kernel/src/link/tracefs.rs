@@ -58,36 +58,58 @@ impl Tracefs {
     }
 }
 
+/// Whose functions a probe is on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// The kernel's.
+    Kernel,
+    /// A binary's.
+    User,
+}
+
+impl Kind {
+    /// The file that takes definitions.
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Kernel => "kprobe_events",
+            Self::User => "uprobe_events",
+        }
+    }
+}
+
 /// A probe defined in tracefs. Dropping it removes it; its events must be closed before.
 #[derive(Debug)]
 pub(super) struct Probe {
     /// Taken by [`Probe::remove`].
     tracefs: Option<Tracefs>,
+    kind: Kind,
     name: String,
 }
 
 impl Probe {
     /// Defines a probe: `p` or `r` (at the return), then where. Returns its event's number too.
-    pub(super) fn define(returns: bool, place: &str) -> Result<(Self, u64), SysError> {
+    pub(super) fn define(kind: Kind, returns: bool, place: &str) -> Result<(Self, u64), SysError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let tracefs = Tracefs::find()?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("probe_{}_{count}", std::process::id());
-        let kind = if returns { 'r' } else { 'p' };
-        let fail = |e| SysError::new("kprobe_events", e);
-        write(&tracefs, &format!("{kind}:{GROUP}/{name} {place}")).map_err(fail)?;
+        let when = if returns { 'r' } else { 'p' };
+        let fail = |e| SysError::new(kind.file(), e);
+        write(&tracefs, kind, &format!("{when}:{GROUP}/{name} {place}")).map_err(fail)?;
         let id = tracefs.event_id(GROUP, &name);
-        let probe = Self { tracefs: Some(tracefs), name };
+        let probe = Self { tracefs: Some(tracefs), kind, name };
         Ok((probe, id.map_err(fail)?))
     }
 
     /// Removes the probe.
     pub(super) fn remove(mut self) -> Result<(), SysError> {
-        self.end().map_err(|e| SysError::new("kprobe_events", e))
+        let kind = self.kind;
+        self.end().map_err(|e| SysError::new(kind.file(), e))
     }
 
     fn end(&mut self) -> io::Result<()> {
-        self.tracefs.take().map_or(Ok(()), |fs| write(&fs, &format!("-:{GROUP}/{}", self.name)))
+        let line = format!("-:{GROUP}/{}", self.name);
+        self.tracefs.take().map_or(Ok(()), |tracefs| write(&tracefs, self.kind, &line))
     }
 }
 
@@ -98,7 +120,7 @@ impl Drop for Probe {
     }
 }
 
-/// One line for `kprobe_events`. Opened to append: truncating it removes everybody's probes.
-fn write(tracefs: &Tracefs, line: &str) -> io::Result<()> {
-    sys::append_file(tracefs.root.join("kprobe_events"), format!("{line}\n").as_bytes())
+/// One definition. Opened to append: truncating the file removes everybody's probes.
+fn write(tracefs: &Tracefs, kind: Kind, line: &str) -> io::Result<()> {
+    sys::append_file(tracefs.root.join(kind.file()), format!("{line}\n").as_bytes())
 }

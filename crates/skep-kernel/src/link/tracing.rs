@@ -14,7 +14,7 @@ use crate::{
 ///
 /// `EINVAL` when it was loaded for something else; `EBUSY` when a function is full.
 pub fn attach_tracing(program: &Program) -> Result<Link, AttachError> {
-    loaded_for(program, "function")
+    loaded_for(program, "function", 0)
 }
 
 /// Attaches an LSM program to the hook it was loaded for.
@@ -23,18 +23,20 @@ pub fn attach_tracing(program: &Program) -> Result<Link, AttachError> {
 ///
 /// As for [`attach_tracing`].
 pub fn attach_lsm(program: &Program) -> Result<Link, AttachError> {
-    loaded_for(program, "LSM hook")
+    loaded_for(program, "LSM hook", 0)
 }
 
-fn loaded_for(program: &Program, what: &str) -> Result<Link, AttachError> {
+pub(super) fn loaded_for(program: &Program, what: &str, cookie: u64) -> Result<Link, AttachError> {
     let name = program.attach_to().unwrap_or("it was loaded for");
     let hook = format!("{what} {name}");
-    let none = LinkTarget::Ifindex(0);
+    let (none, extra) = (LinkTarget::Ifindex(0), LinkExtra::TracingCookie(cookie));
     let attach_type = program.attach_type().map_or(0, |t| t.0);
-    let link = sys::link_create_with(program.as_fd(), none, attach_type, LinkExtra::None);
+    let link = sys::link_create_with(program.as_fd(), none, attach_type, extra);
     // Kernels before 5.18 take these only as raw tracepoints without a name.
     let link = match link {
-        Err(e) if e.errno() == libc::EINVAL => sys::raw_tracepoint_open(None, program.as_fd()),
+        Err(e) if e.errno() == libc::EINVAL => {
+            sys::raw_tracepoint_open(None, program.as_fd(), cookie)
+        }
         other => other,
     };
     Ok(Link::new(Held::Fd(link.map_err(|source| refused(program, &hook, source))?), hook))
@@ -57,7 +59,7 @@ pub fn attach_freplace(
     };
     let fail = |source: SysError| refused(program, &hook, source);
     let link = match other {
-        None => sys::raw_tracepoint_open(None, program.as_fd()),
+        None => sys::raw_tracepoint_open(None, program.as_fd(), 0),
         Some((target, function)) => sys::link_create_with(
             program.as_fd(),
             LinkTarget::Fd(target.as_fd()),

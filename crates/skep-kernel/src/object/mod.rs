@@ -9,7 +9,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc};
 use skep_btf::TypeId;
 use skep_object::{ObjectSpec, Resolved, spec::ProgramSpec};
 
-use crate::{btf::Btf, error::LoadError, map::Map, program::Program};
+use crate::{btf::Btf, error::LoadError, link::usdt::Specs, map::Map, program::Program};
 
 /// How to load.
 #[derive(Clone, Debug)]
@@ -64,7 +64,9 @@ impl Object {
         let btf = load_btf(spec, &mut notices)?;
         let mut pins = maps::Pins::default();
         let maps = maps::create_all(spec, btf.as_ref(), options, &mut pins, &mut notices)?;
-        let programs = programs::load_all(spec, &maps, btf.as_ref(), options, &mut notices)?;
+        let usdt = Specs::of(spec, &maps, &mut notices);
+        let programs =
+            programs::load_all(spec, &maps, btf.as_ref(), usdt.as_ref(), options, &mut notices)?;
         maps::fill_initial(spec, &maps, &programs)?;
         pins.keep();
         let programs = programs.into_iter().flatten().collect();

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use skep_abi::{ProgType, section};
+use skep_abi::{AttachType, ProgType, section};
 use skep_btf::KindTag;
 use skep_isa::Pc;
 use skep_object::{
@@ -17,8 +17,10 @@ use super::{LoadOptions, externs::Externs};
 use crate::{
     btf::Btf,
     error::LoadError,
+    link::usdt::Specs,
     map::Map,
     patch::{self, Fill},
+    probe,
     program::{Program, ProgramLoad},
     target,
 };
@@ -28,6 +30,7 @@ pub(super) fn load_all(
     spec: &ObjectSpec,
     maps: &[Arc<Map>],
     btf: Option<&Btf>,
+    usdt: Option<&Arc<Specs>>,
     options: &LoadOptions,
     notices: &mut Vec<String>,
 ) -> Result<Vec<Option<Arc<Program>>>, LoadError> {
@@ -45,7 +48,8 @@ pub(super) fn load_all(
     let externs = Externs::new(spec);
     let one = |program: &ProgramSpec| {
         let job = Job { spec, program, maps, btf, externs: &externs, options };
-        let load = || job.load(notices).map(|loaded| Arc::new(loaded.belonging(program)));
+        let load =
+            || job.load(notices).map(|loaded| Arc::new(loaded.belonging(program, usdt.cloned())));
         chosen(program).then(load).transpose()
     };
     spec.programs.iter().map(one).collect()
@@ -75,7 +79,7 @@ impl Job<'_> {
         };
         let insns = self.patched()?;
         let mut load = ProgramLoad::new(&program.name, prog_type, &insns);
-        load.attach_type = program.attach_type;
+        load.attach_type = program.attach_type.or_else(|| many_places(program));
         load.license = &self.spec.license;
         load.kernel_version = self.spec.version.unwrap_or_else(target::kernel_version);
         load.flags = program.flags;
@@ -184,6 +188,13 @@ impl Job<'_> {
             symbol: target.to_owned(),
         })
     }
+}
+
+/// The attach type of a static probe's program: all its places by one link, where the kernel can.
+fn many_places(program: &ProgramSpec) -> Option<AttachType> {
+    let found = section::find(&program.section)?;
+    let by_one_link = found.def.flags.usdt() && probe::uprobe_multi().is_yes();
+    by_one_link.then_some(AttachType::TRACE_UPROBE_MULTI)
 }
 
 /// The last call of an unknown helper in a log, `7: (85) call unknown#195896080`.

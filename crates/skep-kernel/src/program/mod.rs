@@ -5,6 +5,7 @@ use std::{
     fmt,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
+    sync::Arc,
 };
 
 use skep_abi::{AttachType, ProgType};
@@ -13,6 +14,7 @@ use skep_object::spec::{FuncInfo, LineInfo, ProgramSpec};
 
 use crate::{
     error::{LoadError, VerifierLog, until_nul},
+    link::usdt::Specs,
     sys::{self, ProgInfo, SysError, TestRun, TestRunOptions},
 };
 
@@ -25,6 +27,7 @@ pub struct Program {
     attach_type: Option<AttachType>,
     section: Option<String>,
     attach_to: Option<String>,
+    usdt: Option<Arc<Specs>>,
     log: VerifierLog,
 }
 
@@ -152,6 +155,7 @@ impl Program {
             attach_type: new.attach_type,
             section: None,
             attach_to: None,
+            usdt: None,
             log,
         })
     }
@@ -176,6 +180,7 @@ impl Program {
             attach_type: None,
             section: None,
             attach_to: None,
+            usdt: None,
             log: VerifierLog::default(),
         })
     }
@@ -205,12 +210,19 @@ impl Program {
         self.attach_type
     }
 
-    /// Remembers where an object says the program belongs.
-    pub(crate) fn belonging(mut self, spec: &ProgramSpec) -> Self {
+    /// Remembers where an object says the program belongs, and what tells its programs about
+    /// static probes. An attach type that the object does not say stays as it was loaded with.
+    pub(crate) fn belonging(mut self, spec: &ProgramSpec, usdt: Option<Arc<Specs>>) -> Self {
         self.section = Some(spec.section.clone());
         self.attach_to.clone_from(&spec.attach_to);
-        self.attach_type = spec.attach_type;
+        self.attach_type = spec.attach_type.or(self.attach_type);
+        self.usdt = usdt;
         self
+    }
+
+    /// What tells the program about static probes.
+    pub(crate) fn usdt(&self) -> Option<Arc<Specs>> {
+        self.usdt.clone()
     }
 
     /// The ELF section it came from, as written.

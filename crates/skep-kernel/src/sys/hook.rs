@@ -10,19 +10,22 @@ use super::{LinkTarget, SysError, attr, bpf, bpf_fd, len32, raw};
 /// What a link of some kind is told beside program and target.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LinkExtra<'a> {
-    /// Nothing.
-    None,
     /// BTF id of the function in the target program.
     Function(u32),
     /// Which of the things an iterator walks over; `union bpf_iter_link_info`.
     Iter(&'a [u8]),
-    /// Functions of the kernel by name.
-    KprobeMulti { symbols: &'a [&'a CStr], flags: u32 },
-    /// Places in a binary; `reference_counters` is empty, or has as many.
+    /// What programs on a perf event get as their cookie.
+    EventCookie(u64),
+    /// What a tracing program gets as its cookie.
+    TracingCookie(u64),
+    /// Functions of the kernel by name, else by address; `cookies` is empty, or has as many.
+    KprobeMulti { symbols: &'a [&'a CStr], addresses: &'a [u64], cookies: &'a [u64], flags: u32 },
+    /// Places in a binary; `reference_counters` and `cookies` are empty, or have as many.
     UprobeMulti {
         path: &'a CStr,
         offsets: &'a [u64],
         reference_counters: &'a [u64],
+        cookies: &'a [u64],
         flags: u32,
         pid: u32,
     },
@@ -46,6 +49,11 @@ fn address<T>(items: &[T]) -> u64 {
     if items.is_empty() { 0 } else { items.as_ptr().addr() as u64 }
 }
 
+/// Address of numbers that go with `count` others; 0 for none, and for a list of another length.
+fn as_many(items: &[u64], count: usize) -> u64 {
+    if items.len() == count { address(items) } else { 0 }
+}
+
 /// Attaches a program by a link, with what its kind needs.
 pub(crate) fn link_create_with(
     prog: BorrowedFd<'_>,
@@ -63,28 +71,26 @@ pub(crate) fn link_create_with(
         _ => Vec::new(),
     };
     let words = match extra {
-        LinkExtra::None => [0; 6],
         LinkExtra::Function(id) => [pair(id, 0), 0, 0, 0, 0, 0],
         LinkExtra::Iter(info) => [address(info), pair(len32(info.len()), 0), 0, 0, 0, 0],
-        LinkExtra::KprobeMulti { flags, .. } => {
-            [pair(flags, len32(symbols.len())), address(&symbols), 0, 0, 0, 0]
-        }
-        LinkExtra::UprobeMulti { path, offsets, reference_counters, flags, pid } => {
-            let counters = if reference_counters.len() == offsets.len() {
-                address(reference_counters)
-            } else {
-                0
-            };
-            [
-                path.as_ptr().addr() as u64,
-                address(offsets),
-                counters,
-                0,
-                pair(len32(offsets.len()), flags),
-                pair(pid, 0),
-            ]
+        LinkExtra::EventCookie(cookie) => [cookie, 0, 0, 0, 0, 0],
+        LinkExtra::TracingCookie(cookie) => [0, cookie, 0, 0, 0, 0],
+        LinkExtra::KprobeMulti { addresses, cookies, flags, .. } => {
+            let (names, count) = (address(&symbols), symbols.len());
+            let (addresses, count) =
+                if count == 0 { (address(addresses), addresses.len()) } else { (0, count) };
+            let cookies = as_many(cookies, count);
+            [pair(flags, len32(count)), names, addresses, cookies, 0, 0]
         }
         LinkExtra::Ordered { relative, revision, .. } => [pair(relative, 0), revision, 0, 0, 0, 0],
+        LinkExtra::UprobeMulti { path, offsets, reference_counters, cookies, flags, pid } => [
+            path.as_ptr().addr() as u64,
+            address(offsets),
+            as_many(reference_counters, offsets.len()),
+            as_many(cookies, offsets.len()),
+            pair(len32(offsets.len()), flags),
+            pair(pid, 0),
+        ],
         LinkExtra::Netfilter { family, hook, priority, flags } => {
             [pair(family, hook), pair(priority.cast_unsigned(), flags), 0, 0, 0, 0]
         }

@@ -49,13 +49,16 @@ pub(crate) fn link_create(
 }
 
 /// Attaches to a raw tracepoint; without a name to the BTF tracepoint the program was loaded for.
+/// A kernel without cookies takes only 0.
 pub(crate) fn raw_tracepoint_open(
     name: Option<&CStr>,
     prog: BorrowedFd<'_>,
+    cookie: u64,
 ) -> Result<OwnedFd, SysError> {
     let mut attr = attr::RawTracepointOpen(attr::RawTracepointAttr {
         name: name.map_or(0, |name| name.as_ptr().addr() as u64),
         prog_fd: raw(prog),
+        cookie,
         ..Default::default()
     });
     // SAFETY: `name` is null or a NUL-terminated string that lives past the call; the command

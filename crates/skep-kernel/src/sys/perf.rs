@@ -37,9 +37,9 @@ const FLAG_FREQUENCY: u64 = 1 << 10;
 const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
 const PERF_EVENT_IOC_SET_BPF: libc::Ioctl = 0x4004_2408;
 
-/// A disabled event of a tracepoint, by its id; it sees all processes on all CPUs once a program
-/// is attached.
-pub(crate) fn tracepoint_event(id: u64) -> Result<OwnedFd, SysError> {
+/// A disabled event of a tracepoint, by its id; once a program is attached it sees one process, or
+/// all, on all CPUs.
+pub(crate) fn tracepoint_event(id: u64, pid: Option<u32>) -> Result<OwnedFd, SysError> {
     let attr = PerfEventAttr {
         event_type: PERF_TYPE_TRACEPOINT,
         config: id,
@@ -47,7 +47,12 @@ pub(crate) fn tracepoint_event(id: u64) -> Result<OwnedFd, SysError> {
         wakeup_events: 1,
         ..Default::default()
     };
-    open(attr, None, Some(0))
+    open(attr, pid, any_cpu(pid))
+}
+
+/// Of one process on every CPU, or of all on one CPU: a program on it sees all CPUs.
+fn any_cpu(pid: Option<u32>) -> Option<u32> {
+    if pid.is_some() { None } else { Some(0) }
 }
 
 /// An event whose occurrences or samples run a program.
@@ -95,9 +100,7 @@ pub(crate) fn probe_event(
         config2: offset,
         ..Default::default()
     };
-    // Of one process on every CPU, or of all on one CPU: a program on it sees all CPUs.
-    let cpu = if pid.is_some() { None } else { Some(0) };
-    open(attr, pid, cpu)
+    open(attr, pid, any_cpu(pid))
 }
 
 /// The event whose buffer receives what programs on `cpu` output, and whether it counts what found

@@ -5,7 +5,7 @@ use skep_btf::KindTag;
 use skep_kernel::{
     AttachError, Object, Program, ProgramLoad, Target, TestRunOptions, attach,
     link::{
-        Kprobe, Method, attach_freplace, attach_kprobe, attach_kprobe_by_tracefs,
+        Kprobe, KprobeMulti, Method, attach_freplace, attach_kprobe, attach_kprobe_by_tracefs,
         attach_kprobe_multi, attach_ksyscall, attach_lsm, attach_tracing,
     },
     probe, target,
@@ -41,7 +41,7 @@ fn kprobes_fire_by_perf_event_and_by_tracefs() {
     for (kind, by_name, returns) in
         [("kprobe", "ksyscall", false), ("kretprobe", "kretsyscall", true)]
     {
-        let probe = Kprobe { function: getppid(), offset: 0, returns };
+        let probe = Kprobe { returns, ..Kprobe::function(getppid()) };
         let link = or_lacking(attach_kprobe(&program, &probe), LACKING);
         if let Some(link) = or_refused(kind, link) {
             fires(kind, &counter, link, act);
@@ -90,7 +90,8 @@ fn many_kprobes_by_one_link() {
         let counter = Counter::new();
         let kind = Some(AttachType::TRACE_KPROBE_MULTI);
         let program = load(ProgType::KPROBE, kind, &counter.own());
-        let link = attach_kprobe_multi(&program, &functions, returns);
+        let probe = KprobeMulti { functions: &functions, cookies: &[], returns };
+        let link = attach_kprobe_multi(&program, &probe);
         // Reading the list of functions is forbidden where there are no such links.
         let lacking = [LACKING, &[libc::EPERM]].concat();
         let Some(link) = or_refused(hook, or_lacking(link, &lacking)) else { continue };
@@ -98,7 +99,8 @@ fn many_kprobes_by_one_link() {
             act();
             open_a_file();
         });
-        let nothing = attach_kprobe_multi(&program, &["no_such_function_*"], returns);
+        let nowhere = KprobeMulti { functions: &["no_such_function_*"], ..probe };
+        let nothing = attach_kprobe_multi(&program, &nowhere);
         assert!(matches!(nothing, Err(AttachError::Refused { .. })));
     }
 }

@@ -5,6 +5,7 @@ mod cgroup;
 mod events;
 mod kernel;
 mod net;
+mod usdt;
 mod user;
 
 use std::{

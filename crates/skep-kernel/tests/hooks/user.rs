@@ -32,7 +32,7 @@ fn act() {
 
 fn own<'a>(place: Place<'a>, returns: bool) -> Uprobe<'a> {
     let pid = Some(std::process::id());
-    Uprobe { binary: SELF, place, returns, pid, reference_counter: 0 }
+    Uprobe { binary: SELF, place, returns, pid, reference_counter: 0, cookie: 0 }
 }
 
 #[test]
