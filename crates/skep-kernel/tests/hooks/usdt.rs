@@ -202,7 +202,7 @@ fn arguments_arrive_and_the_counter_of_watchers_counts() {
     let link = attach(program, &Target::Process(std::process::id())).expect("it attaches");
     assert!(link.notices().iter().any(|n| n.contains("8f@%xmm0")), "{:?}", link.notices());
     both_places(&loaded, 0);
-    gone("usdt, one process", &loaded, link);
+    gone("usdt of one process", &loaded, link);
     let specs = loaded.map("__bpf_usdt_specs").expect("it is there");
     assert_eq!(number_of_specs(specs), 2);
     // The same again, with a cookie, twice at once: entries are reused and shared.
@@ -211,7 +211,7 @@ fn arguments_arrive_and_the_counter_of_watchers_counts() {
         let (link, other) = (again().expect("it attaches"), again().expect("it attaches"));
         other.detach().expect("it detaches");
         both_places(&loaded, 40 + i64::try_from(round).expect("small"));
-        gone("usdt, one process", &loaded, link);
+        gone("usdt of one process", &loaded, link);
         assert_eq!(number_of_specs(specs), 2);
     }
 }
@@ -259,7 +259,7 @@ fn a_kernel_without_cookies_finds_arguments_by_address() {
         matches!(&error, AttachError::Refused { source, .. } if source.errno() == libc::EEXIST);
     assert!(errno, "{error}");
     both_places(&loaded, 5);
-    gone("usdt, without cookies", &loaded, link);
+    gone("usdt without cookies", &loaded, link);
     assert!(!entries(), "an address was left behind");
     let error =
         attach_usdt(program, &Usdt { pid: None, ..own() }).expect_err("it may lie anywhere");
