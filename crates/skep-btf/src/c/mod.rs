@@ -11,6 +11,9 @@ mod layout;
 mod names;
 mod order;
 mod print;
+mod text;
+
+pub use text::type_text;
 
 use std::fmt;
 

@@ -39,6 +39,19 @@ pub(super) fn same_kind(a: KindTag, b: KindTag) -> bool {
     a == b || is_enum(a) && is_enum(b)
 }
 
+/// May a declaration of `local`'s stand for what `target` has? Its name is the caller's to compare:
+/// structures of any content agree, integers of any size, pointers and arrays and prototypes where
+/// what they are made of agrees.
+///
+/// # Errors
+///
+/// Types that are not there or never end.
+pub fn compatible(local: (&Btf, TypeId), target: (&Btf, TypeId)) -> Result<bool, CoreError> {
+    let ((a, local), (b, target)) = (local, target);
+    let (local, target) = (Ref { btf: a, id: local }, Ref { btf: b, id: target });
+    types_are_compat(local, target, &mut Budget::new())
+}
+
 /// Does a type with the right name exist? Structures agree by name alone, pointers, arrays and
 /// prototypes by what they are made of.
 pub(super) fn types_are_compat(

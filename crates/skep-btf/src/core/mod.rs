@@ -17,6 +17,7 @@ mod matches;
 mod resolver;
 mod spec;
 
+pub use compat::compatible;
 pub use error::CoreError;
 pub use resolver::{Resolver, Target, resolve};
 
