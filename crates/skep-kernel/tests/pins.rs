@@ -37,6 +37,7 @@ fn object(pinning: Pinning, def: MapDef) -> ObjectSpec {
         value_type: None,
         pinning,
         inner: None,
+        autocreate: true,
         initial: Vec::new(),
         data: None,
         variables: Vec::new(),

@@ -238,6 +238,7 @@ fn kconfig_map(size: u32, variables: Vec<VarSpec>, value_type: Option<TypeId>) -
         value_type,
         pinning: Pinning::None,
         inner: None,
+        autocreate: true,
         initial: Vec::new(),
         data: Some(vec![0; size as usize]),
         variables,

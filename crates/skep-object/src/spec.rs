@@ -176,6 +176,8 @@ pub struct MapSpec {
     pub pinning: Pinning,
     /// Template of the inner maps of a map-in-map.
     pub inner: Option<Box<Self>>,
+    /// False for a map that is made only when asked for: `SEC("?.struct_ops")`.
+    pub autocreate: bool,
     /// Initial entries of prog arrays and maps-in-maps, programs of `struct_ops`.
     pub initial: Vec<InitialEntry>,
     /// Initial value of global data (one element), of a `struct_ops` structure, of an arena.
@@ -328,6 +330,7 @@ mod tests {
             value_type: None,
             pinning: Pinning::None,
             inner: None,
+            autocreate: true,
             initial: Vec::new(),
             data: None,
             variables: Vec::new(),

@@ -30,6 +30,7 @@ fn map(name: &str, map_type: MapType, sizes: (u32, u32, u32)) -> MapSpec {
         value_type: None,
         pinning: Pinning::None,
         inner: None,
+        autocreate: true,
         initial: Vec::new(),
         data: None,
         variables: Vec::new(),

@@ -80,6 +80,7 @@ fn with_map(slots: &[Slot], settings: Settings) -> Result<Arc<Program>, String> 
         value_type: None,
         pinning: Pinning::None,
         inner: None,
+        autocreate: true,
         initial: Vec::new(),
         data: None,
         variables: Vec::new(),

@@ -197,6 +197,7 @@ impl Fields {
             key_type: self.key_type,
             value_type: self.value_type,
             pinning: self.pinning,
+            autocreate: true,
             initial: Vec::new(),
             data: None,
             variables: Vec::new(),

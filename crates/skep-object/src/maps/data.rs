@@ -85,6 +85,7 @@ fn map(
         value_type: datasec.map(|d| d.type_id),
         pinning: Pinning::None,
         inner: None,
+        autocreate: true,
         initial: Vec::new(),
         data: Some(data),
         variables: datasec.map_or_else(Vec::new, variable_specs),

@@ -242,6 +242,7 @@ fn read(name: &str, bytes: &[u8], format: Format) -> Result<MapSpec, MapProblem>
         value_type: None,
         pinning,
         inner: None,
+        autocreate: true,
         initial: Vec::new(),
         data: None,
         variables: Vec::new(),

@@ -4,7 +4,7 @@
 //! The value's layout in the kernel is the engine's to find; here it is the object's: the bytes
 //! of the variable, and which program belongs to which pointer.
 
-use skep_abi::{MapDef, MapFlags, MapType};
+use skep_abi::{MapDef, MapFlags, MapType, section::split_autoload};
 use skep_btf::{Btf, Kind};
 
 use super::{Placed, Programs};
@@ -14,11 +14,9 @@ use crate::error::{MapProblem, ObjectError, RelocProblem};
 use crate::reference::{R_BPF_64_64, R_BPF_64_ABS64};
 use crate::spec::{InitialEntry, MapOrigin, MapSpec, Pinning, VarSpec};
 
-/// `BPF_F_LINK`: attached by a link.
-const LINK: MapFlags = MapFlags(1 << 13);
-
 /// Name without `?`, flags.
-const SECTIONS: &[(&str, MapFlags)] = &[(".struct_ops", MapFlags(0)), (".struct_ops.link", LINK)];
+const SECTIONS: &[(&str, MapFlags)] =
+    &[(".struct_ops", MapFlags(0)), (".struct_ops.link", MapFlags::LINK)];
 
 /// The maps of all `struct_ops` sections, in file order.
 pub(crate) fn struct_ops_maps(
@@ -29,7 +27,7 @@ pub(crate) fn struct_ops_maps(
 ) -> Result<Vec<MapSpec>, ObjectError> {
     let mut maps = Vec::new();
     for section in &elf.sections {
-        let name = section.name.strip_prefix('?').unwrap_or(section.name);
+        let (name, autocreate) = split_autoload(section.name);
         let Some(&(_, flags)) = SECTIONS.iter().find(|(known, _)| *known == name) else {
             continue;
         };
@@ -47,7 +45,7 @@ pub(crate) fn struct_ops_maps(
             return Err(ObjectError::Data { section: section.name.to_owned(), problem });
         }
         for var in &datasec.vars {
-            placed.push(map(btf, section, var, flags)?);
+            placed.push(map(btf, section, var, flags, autocreate)?);
         }
         fill(elf, section, &mut placed, programs)?;
         maps.extend(placed.into_iter().map(|p| p.map));
@@ -60,6 +58,7 @@ fn map(
     section: &Section<'_>,
     var: &Variable,
     flags: MapFlags,
+    autocreate: bool,
 ) -> Result<Placed, ObjectError> {
     let wrong = |problem| ObjectError::Map { map: var.name.clone(), problem };
     let type_id = btf.skip_mods(var.type_id).unwrap_or(var.type_id);
@@ -85,6 +84,7 @@ fn map(
         value_type: Some(type_id),
         pinning: Pinning::None,
         inner: None,
+        autocreate,
         initial: Vec::new(),
         data: Some(data.to_vec()),
         variables: vec![VarSpec {

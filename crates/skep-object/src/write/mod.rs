@@ -10,6 +10,7 @@ mod types;
 
 use std::collections::{BTreeMap, HashMap};
 
+use skep_abi::MapFlags;
 use skep_btf::ext::{BtfExt, ExtSection};
 use skep_btf::{Btf, Builder, Kind, KindTag, Linkage};
 
@@ -242,17 +243,24 @@ impl File<'_> {
 
     fn struct_ops(&mut self) -> Result<(), WriteError> {
         let Some(btf) = &self.spec.btf else { return Ok(()) };
-        for name in [".struct_ops", ".struct_ops.link"] {
-            let link = name.ends_with("link");
-            let own: Vec<&MapSpec> = self
-                .spec
-                .maps
-                .iter()
-                .filter(|m| m.origin == MapOrigin::StructOps && (m.def.flags.0 != 0) == link)
-                .collect();
+        let all = || self.spec.maps.iter().filter(|m| m.origin == MapOrigin::StructOps);
+        let section = |m: &MapSpec| match (m.def.flags.contains(MapFlags::LINK), m.autocreate) {
+            (false, true) => ".struct_ops",
+            (false, false) => "?.struct_ops",
+            (true, true) => ".struct_ops.link",
+            (true, false) => "?.struct_ops.link",
+        };
+        // In the order of their first maps, which is then that of the maps.
+        let mut names = Vec::new();
+        for name in all().map(section) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        for name in names {
+            let own: Vec<&MapSpec> = all().filter(|m| section(m) == name).collect();
             let datasec = btf.find(KindTag::DataSec, name).next().and_then(|id| btf.get(id));
-            let Some(Kind::DataSec(datasec)) = datasec.map(|t| t.kind).filter(|_| !own.is_empty())
-            else {
+            let Some(Kind::DataSec(datasec)) = datasec.map(|t| t.kind) else {
                 continue;
             };
             let mut data = vec![0; datasec.size as usize];

@@ -47,6 +47,9 @@ fn map_lines(out: &mut String, spec: &ObjectSpec, map: &MapSpec, indent: &str) {
             value_type.map(|t| t.0),
         ),
     );
+    if !map.autocreate {
+        line(out, format_args!("{indent}  only when asked for"));
+    }
     if let Some(inner) = &map.inner {
         map_lines(out, spec, inner, "  inner ");
     }
