@@ -85,6 +85,14 @@ pub enum LoadError {
         /// Why not.
         reason: String,
     },
+    /// A map of `struct_ops` does not fit the kernel's structure.
+    #[error("map '{map}': {problem}")]
+    StructOps {
+        /// The map.
+        map: String,
+        /// What does not fit.
+        problem: StructOpsProblem,
+    },
     /// A pinned map is not the map the object defines.
     #[error("map '{map}' is pinned at {} with {found}, the object wants {expected}", path.display())]
     PinMismatch {
@@ -107,6 +115,23 @@ pub enum LoadError {
         /// Its name.
         symbol: String,
     },
+    /// A symbol of the kernel is not what the object takes it for.
+    #[error(
+        "program '{program}' refers to {what} '{symbol}' as `{expected}`, which is `{found}` in \
+         this kernel"
+    )]
+    SymbolType {
+        /// The program.
+        program: String,
+        /// Kind of symbol.
+        what: &'static str,
+        /// Its name.
+        symbol: String,
+        /// Its type in the object.
+        expected: String,
+        /// Its type in the kernel.
+        found: String,
+    },
     /// What the target (the running kernel) tells about itself could not be read.
     #[error("cannot read the running kernel's description")]
     Target(#[from] TargetError),
@@ -120,6 +145,123 @@ pub enum LoadError {
         /// The whole log.
         log: VerifierLog,
     },
+}
+
+/// Why a structure of functions does not fit this kernel. Sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StructOpsProblem {
+    /// Programs cannot implement the structure.
+    #[error("this kernel has no 'struct {name}' that programs can implement")]
+    NoType {
+        /// The structure.
+        name: String,
+    },
+    /// The kernel's structure is larger than any should be.
+    #[error("the kernel's value has {bytes} bytes, more than this loader takes")]
+    TooLarge {
+        /// Its size.
+        bytes: u32,
+    },
+    /// The object does not say what it is.
+    #[error("its type is not a structure with a name")]
+    Anonymous,
+    /// A member that is set is not in the kernel's structure.
+    #[error(
+        "member '{member}' is set, and 'struct {structure}' of this kernel has none of that name"
+    )]
+    NoMember {
+        /// The member.
+        member: String,
+        /// The structure.
+        structure: String,
+    },
+    /// A bitfield.
+    #[error("member '{member}' is a bitfield, which cannot be set")]
+    Bitfield {
+        /// The member.
+        member: String,
+    },
+    /// The object and the kernel disagree about a member.
+    #[error("member '{member}' is {} in this kernel, expected {}", a_kind(*found), a_kind(*expected))]
+    Kind {
+        /// The member.
+        member: String,
+        /// Its kind in the object.
+        expected: skep_btf::KindTag,
+        /// Its kind in the kernel.
+        found: skep_btf::KindTag,
+    },
+    /// As for `Kind`, about the size.
+    #[error("member '{member}' has {found} bytes in this kernel, expected {expected}")]
+    Size {
+        /// The member.
+        member: String,
+        /// Its size in the object.
+        expected: usize,
+        /// Its size in the kernel.
+        found: usize,
+    },
+    /// A member without size, or outside of the structure.
+    #[error("member '{member}' has no size, or lies outside of its structure")]
+    NoSize {
+        /// The member.
+        member: String,
+    },
+    /// A program is stored where the kernel has no function pointer.
+    #[error("member '{member}' is no function pointer in this kernel, and holds a program")]
+    NotFunction {
+        /// The member.
+        member: String,
+    },
+    /// A pointer that is neither null nor a program.
+    #[error("member '{member}' is a pointer, which can hold nothing but a program")]
+    Pointer {
+        /// The member.
+        member: String,
+    },
+    /// A program is stored between members.
+    #[error("no member starts at byte {offset}, where a program is stored")]
+    NoPlace {
+        /// Where it is.
+        offset: u32,
+    },
+    /// A program of another type.
+    #[error("member '{member}' holds program '{program}', which is no struct_ops program")]
+    NotStructOps {
+        /// The member.
+        member: String,
+        /// The program.
+        program: String,
+    },
+    /// A program was loaded for one member, and cannot be used as another.
+    #[error(
+        "member '{member}' holds program '{program}', which is member '{other}' of another \
+         structure: a program can be only one"
+    )]
+    Reused {
+        /// The member.
+        member: String,
+        /// The program.
+        program: String,
+        /// What it is already.
+        other: String,
+    },
+}
+
+/// A kind of type, as a sentence has it.
+fn a_kind(kind: skep_btf::KindTag) -> &'static str {
+    use skep_btf::KindTag;
+    match kind {
+        KindTag::Ptr => "a pointer",
+        KindTag::Int => "an integer",
+        KindTag::Array => "an array",
+        KindTag::Struct => "a structure",
+        KindTag::Union => "a union",
+        KindTag::Enum | KindTag::Enum64 => "an enumeration",
+        KindTag::Float => "a floating point number",
+        _ => "of a kind that has no values",
+    }
 }
 
 /// An object could not be resolved for the running kernel.

@@ -23,9 +23,9 @@ mod sys;
 pub mod target;
 
 pub use btf::{Btf, SectionLayout};
-pub use error::{HereError, LoadError, MapError, TargetError, VerifierLog};
+pub use error::{HereError, LoadError, MapError, StructOpsProblem, TargetError, VerifierLog};
 pub use link::{AttachError, Link, Target, attach, attach_with};
 pub use map::{Keys, Map, MapBtf, Memory};
-pub use object::{LoadOptions, Object};
+pub use object::{LoadOptions, Object, StructOps};
 pub use program::{Program, ProgramLoad};
 pub use sys::{ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, possible_cpus};

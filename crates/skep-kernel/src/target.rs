@@ -1,5 +1,7 @@
 //! The running kernel as a target of relocation: its BTF, configuration, version, symbols.
 
+mod modules;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
@@ -19,6 +21,8 @@ use crate::{
     error::{HereError, TargetError},
     sys,
 };
+
+pub(crate) use modules::{ModuleBtf, modules};
 
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 const KALLSYMS: &str = "/proc/kallsyms";
@@ -109,22 +113,13 @@ pub fn resolve(spec: ObjectSpec) -> Result<Resolved, HereError> {
     let resolved = resolve::resolve(spec.clone(), &target)?;
     let poisoned = |o: &CoreOutcome| matches!(o.result, CoreResult::Poisoned { .. });
     let modules = match &btf {
-        Some(kernel) if resolved.core().iter().any(poisoned) => module_btfs(kernel),
+        Some(kernel) if resolved.core().iter().any(poisoned) => modules::module_types(kernel),
         _ => Vec::new(),
     };
     if modules.is_empty() {
         return Ok(resolved);
     }
     Ok(resolve::resolve(spec, &Target { modules: &modules, ..target })?)
-}
-
-/// Types of the loaded modules; those that cannot be read are left out.
-fn module_btfs(kernel: &Btf) -> Vec<Btf> {
-    let Ok(entries) = fs::read_dir("/sys/kernel/btf") else { return Vec::new() };
-    let modules = entries.flatten().filter(|entry| entry.file_name() != "vmlinux");
-    modules
-        .filter_map(|entry| Btf::parse_split(&sys::read_file(entry.path()).ok()?, kernel).ok())
-        .collect()
 }
 
 /// Do system calls get their arguments in a `struct pt_regs *`? Their functions are then named

@@ -5,7 +5,7 @@
 #[expect(unsafe_code, reason = "namespaces and interface settings have no safe interface")]
 mod sandbox;
 
-pub use sandbox::{ip, own_descriptors, sandbox, veth};
+pub use sandbox::{ip, own_descriptors, sandbox, set_congestion_control, veth};
 
 use std::{
     env, fmt,

@@ -6,6 +6,7 @@
 use std::{
     ffi::CString,
     fs, io,
+    os::fd::{AsRawFd as _, BorrowedFd},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -159,4 +160,18 @@ fn without_offloads(name: &str) -> io::Result<()> {
     // SAFETY: the socket is ours and not used any more.
     unsafe { libc::close(socket) };
     Ok(())
+}
+
+/// Chooses a TCP socket's congestion control by name.
+///
+/// # Errors
+///
+/// `ENOENT` when no such is registered.
+pub fn set_congestion_control(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    let len = libc::socklen_t::try_from(name.len()).unwrap_or(libc::socklen_t::MAX);
+    let (level, option) = (libc::IPPROTO_TCP, libc::TCP_CONGESTION);
+    // SAFETY: the kernel reads `len` bytes of `name`, which lives past the call.
+    let ret = unsafe { libc::setsockopt(fd, level, option, name.as_ptr().cast(), len) };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -52,8 +52,10 @@ mod map;
 mod near;
 mod object;
 pub mod packets;
+mod place;
 mod plain;
 mod program;
+mod struct_ops;
 mod target;
 pub mod verdict;
 
@@ -71,4 +73,5 @@ pub use skep_btf as btf;
 pub use skep_isa as isa;
 pub use skep_kernel as kernel;
 pub use skep_object as spec;
+pub use struct_ops::StructOps;
 pub use target::TargetError;

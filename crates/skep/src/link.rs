@@ -53,7 +53,7 @@ pub enum AttachError {
 /// An attached program. Dropping it detaches.
 #[derive(Debug)]
 pub struct Link {
-    live: skep_kernel::Link,
+    pub(crate) live: skep_kernel::Link,
 }
 
 impl Link {

@@ -6,11 +6,11 @@ use skep_abi::{AttachType, helper::by_name};
 use skep_object::{
     ObjectSpec, Resolved,
     resolve::CoreOutcome,
-    spec::{MapSpec, Pinning},
+    spec::{MapOrigin, MapSpec, Pinning},
 };
 
 use crate::{
-    Engine, Map, MapError, NoSuch, Object, Plain, Program,
+    Engine, Map, MapError, NoSuch, Object, Plain, Program, StructOps,
     engine::Kind,
     map,
     object::{ChangeError, Options, Parts},
@@ -72,6 +72,7 @@ pub struct Loaded {
     programs: Vec<Program>,
     /// With their index in the spec: an engine leaves maps out that it cannot make and nothing uses.
     maps: Vec<(usize, Map)>,
+    struct_ops: Vec<StructOps>,
     notices: Vec<String>,
     pins: bool,
 }
@@ -98,18 +99,18 @@ impl Object {
         let Parts { name: object, spec, options } = self.into_parts();
         let resolved = resolve_for(engine.kind(), spec, options.target_btf.clone())
             .map_err(|e| LoadError::Resolve { object: object.clone(), source: Box::new(e) })?;
-        let (programs, maps, notices) = match engine.kind() {
+        let (programs, maps, struct_ops, notices) = match engine.kind() {
             Kind::Embedded => embedded(&resolved, &options)
                 .map_err(|e| LoadError::Embedded { object, source: Box::new(e) })?,
             Kind::Kernel => kernel(&resolved, &options)
                 .map_err(|e| LoadError::Kernel { object, source: Box::new(e) })?,
         };
         let pins = options.pins && engine.kind() == Kind::Kernel;
-        Ok(Loaded { engine: engine.clone(), resolved, programs, maps, notices, pins })
+        Ok(Loaded { engine: engine.clone(), resolved, programs, maps, struct_ops, notices, pins })
     }
 }
 
-type Live = (Vec<Program>, Vec<(usize, Map)>, Vec<String>);
+type Live = (Vec<Program>, Vec<(usize, Map)>, Vec<StructOps>, Vec<String>);
 
 fn embedded(resolved: &Resolved, options: &Options) -> Result<Live, skep_vm::LoadError> {
     let mut settings = skep_vm::Settings { print: options.print.clone(), ..Default::default() };
@@ -128,7 +129,7 @@ fn embedded(resolved: &Resolved, options: &Options) -> Result<Live, skep_vm::Loa
         Some((index, Map { live, key_type: s.key_type, value_type: s.value_type }))
     });
     let notices = live.programs().iter().filter_map(|p| missing(p)).collect();
-    Ok((programs.collect(), maps.collect(), notices))
+    Ok((programs.collect(), maps.collect(), Vec::new(), notices))
 }
 
 /// What a program calls that the embedded engine does not have.
@@ -155,15 +156,19 @@ fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::L
         attach_type: attach_type(spec, p.name()),
         live: program::Live::Kernel(Arc::clone(p)),
     });
-    let maps = live.maps().iter().zip(&spec.maps).enumerate().map(|(index, (m, s))| {
-        let live = map::Live::Kernel(Arc::clone(m));
-        (index, Map { live, key_type: s.key_type, value_type: s.value_type })
+    let maps = live.maps().iter().zip(&spec.maps).enumerate().filter_map(|(index, (m, s))| {
+        let live = map::Live::Kernel(Arc::clone(m.as_ref()?));
+        // What the kernel holds of a structure of functions has a layout of its own.
+        let value_type = s.value_type.filter(|_| s.origin != MapOrigin::StructOps);
+        Some((index, Map { live, key_type: s.key_type, value_type }))
     });
+    let struct_ops = live.struct_ops().iter().cloned().map(Arc::new);
+    let struct_ops = struct_ops.map(|live| StructOps { live }).collect();
     let mut notices = live.notices().to_vec();
     if PRINTK.iter().any(|name| calls(spec, name)) {
         notices.push("lines of bpf_printk go to /sys/kernel/tracing/trace_pipe".into());
     }
-    Ok((programs.collect(), maps.collect(), notices))
+    Ok((programs.collect(), maps.collect(), struct_ops, notices))
 }
 
 fn attach_type(spec: &ObjectSpec, program: &str) -> Option<AttachType> {
@@ -228,6 +233,12 @@ impl Loaded {
         found.ok_or_else(|| {
             NoSuch::new("loaded program", name, self.programs.iter().map(Program::name))
         })
+    }
+
+    /// Structures of functions (`struct_ops`) to be attached, in file order; the embedded engine
+    /// has none.
+    pub fn struct_ops(&self) -> &[StructOps] {
+        &self.struct_ops
     }
 
     /// All live maps with what the file says of them, in file order.

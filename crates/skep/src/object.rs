@@ -10,10 +10,14 @@ use skep_abi::ProgType;
 use skep_btf::Btf;
 use skep_object::{
     ObjectSpec,
-    spec::{MapOrigin, MapSpec, ProgramSpec, VarSpec},
+    spec::{InitialValue, MapOrigin, MapSpec, ProgramSpec, VarSpec},
 };
 
-use crate::{Plain, near::suggestion};
+use crate::{
+    Plain,
+    near::suggestion,
+    place::{self, Place},
+};
 
 /// Why a file is no object.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,12 @@ pub enum ChangeError {
     #[error("variable `{name}` has no type: it can only be set as bytes")]
     NoType {
         /// The variable.
+        name: String,
+    },
+    /// A program was given for what is no function of a `struct_ops` structure.
+    #[error("`{name}` is not in a struct_ops structure: it holds no program")]
+    NoFunction {
+        /// What was to be set.
         name: String,
     },
     /// The map's size follows from its contents.
@@ -240,6 +250,10 @@ impl Object {
         self
     }
 
+    pub(crate) const fn spec_mut(&mut self) -> &mut ObjectSpec {
+        &mut self.spec
+    }
+
     pub(crate) fn into_parts(self) -> Parts {
         Parts { name: self.name, spec: self.spec, options: self.options }
     }
@@ -251,7 +265,7 @@ impl Object {
     }
 
     /// Loads only these programs, and those among them that the file marks as optional
-    /// (`SEC("?…")`) too.
+    /// (`SEC("?…")`) too. Of `struct_ops` structures those that hold one of them are made.
     ///
     /// # Errors
     ///
@@ -265,19 +279,20 @@ impl Object {
             let named = names.iter().any(|n| n.as_ref() == program.name);
             program.autoload = named || (program.autoload && tail_called.contains(&index));
         }
+        // A structure of functions is made, whole, when one of its programs is wanted.
+        let programs = &self.spec.programs;
+        let wanted = |map: &MapSpec| {
+            programs_in(map).any(|index| programs.get(index).is_some_and(|p| p.autoload))
+        };
+        let structures = self.spec.maps.iter_mut().filter(|m| m.origin == MapOrigin::StructOps);
+        structures.for_each(|map| map.autocreate = wanted(map));
         Ok(self)
     }
 
     /// The programs, by index, that program arrays of the object name: what tail calls reach.
     pub fn tail_called(&self) -> Vec<usize> {
-        use skep_object::spec::InitialValue;
-        let entries = self.spec.maps.iter().flat_map(|m| &m.initial);
-        let mut found: Vec<usize> = entries
-            .filter_map(|e| match e.value {
-                InitialValue::Program(index) => Some(index),
-                InitialValue::Map(_) => None,
-            })
-            .collect();
+        let arrays = self.spec.maps.iter().filter(|m| m.origin != MapOrigin::StructOps);
+        let mut found: Vec<usize> = arrays.flat_map(programs_in).collect();
         found.sort_unstable();
         found.dedup();
         found
@@ -323,7 +338,8 @@ impl Object {
         Ok(self)
     }
 
-    /// Sets a variable of `.data`, `.rodata` or `.bss`.
+    /// Sets a variable of `.data`, `.rodata`, `.bss` or `.struct_ops`, or with `variable.member` a
+    /// member of one.
     ///
     /// # Errors
     ///
@@ -346,8 +362,7 @@ impl Object {
         name: &str,
         bytes: &[u8],
     ) -> Result<&mut Self, ChangeError> {
-        let (map, var) = self.find_variable(name)?;
-        let (offset, want) = (var.offset as usize, var.size as usize);
+        let Place { map, offset, size: want, .. } = place::find(&self.spec, name)?;
         if want != bytes.len() {
             return Err(ChangeError::Size { name: name.into(), want, got: bytes.len() });
         }
@@ -365,12 +380,12 @@ impl Object {
     ///
     /// As [`Object::set_variable`], and when the text is no value of the type.
     pub fn set_variable_text(&mut self, name: &str, text: &str) -> Result<&mut Self, ChangeError> {
-        let (_, var) = self.find_variable(name)?;
+        let place = place::find(&self.spec, name)?;
         let (btf, id) = self
             .spec
             .btf
             .as_ref()
-            .zip(var.type_id)
+            .zip(place.type_id)
             .ok_or_else(|| ChangeError::NoType { name: name.into() })?;
         let bytes = skep_btf::value::encode(btf, id, text)
             .map_err(|source| ChangeError::Value { name: name.into(), source })?;
@@ -394,9 +409,9 @@ impl Object {
     ///
     /// [`NoSuch`] with the names that are near.
     pub fn variable_bytes(&self, name: &str) -> Result<&[u8], NoSuch> {
-        let (map, var) = self.find_variable(name)?;
+        let Place { map, offset, size, .. } = place::find(&self.spec, name)?;
         let data = self.spec.maps.get(map).and_then(|m| m.data.as_deref()).unwrap_or(&[]);
-        let bytes = data.get(var.offset as usize..).and_then(|d| d.get(..var.size as usize));
+        let bytes = data.get(offset..).and_then(|d| d.get(..size));
         Ok(bytes.unwrap_or(&[]))
     }
 
@@ -408,17 +423,14 @@ impl Object {
             .filter(|m| m.origin != MapOrigin::Kconfig)
             .flat_map(|m| m.variables.iter().map(move |v| (m, v)))
     }
+}
 
-    fn find_variable(&self, name: &str) -> Result<(usize, &VarSpec), NoSuch> {
-        let all = || self.spec.maps.iter().enumerate().filter(|(_, m)| m.data.is_some());
-        all()
-            .flat_map(|(i, m)| m.variables.iter().map(move |v| (i, v)))
-            .find(|(_, v)| v.name == name)
-            .ok_or_else(|| {
-                let names = all().flat_map(|(_, m)| m.variables.iter().map(|v| v.name.as_str()));
-                NoSuch::new("variable", name, names)
-            })
-    }
+/// The programs that a map holds from the start.
+fn programs_in(map: &MapSpec) -> impl Iterator<Item = usize> {
+    map.initial.iter().filter_map(|entry| match entry.value {
+        InitialValue::Program(index) => Some(index),
+        InitialValue::Map(_) => None,
+    })
 }
 
 /// Gives programs whose section name says nothing (iproute2's `SEC("id/slot")`) the type of the

@@ -155,6 +155,7 @@ macro_rules! hooks {
 
 const FENTRY: &str = "one program per function, or kprobe.multi";
 const TEST_RUN: &str = "test_run";
+const MAP: &str = "attaching the map that holds it";
 
 hooks! {
     TRACEPOINT, -, "tracepoint", How::Tracepoint;
@@ -194,7 +195,7 @@ hooks! {
     LWT_XMIT, -, "routes", How::Route;
     LWT_SEG6LOCAL, -, "routes", How::Route;
     LIRC_MODE2, -, "infrared receivers", How::Not(TEST_RUN);
-    STRUCT_OPS, -, "struct_ops", How::Not(TEST_RUN);
+    STRUCT_OPS, -, "struct_ops", How::Not(MAP);
     EXT, -, "replacing a BPF function", How::Replace;
     LSM, LSM_CGROUP, "LSM of a cgroup", How::Cgroup;
     LSM, -, "LSM", How::Lsm;

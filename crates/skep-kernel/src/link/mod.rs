@@ -18,6 +18,7 @@ mod route;
 mod section;
 mod socket;
 mod sockmap;
+mod struct_ops;
 mod tc;
 mod trace;
 pub(crate) mod tracefs;
@@ -31,6 +32,7 @@ use std::{
     fmt, fs,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
+    sync::Arc,
 };
 
 use skep_abi::{AttachType, ProgType};
@@ -67,6 +69,7 @@ use socket::OnSocket;
 use xdp::XdpByNetlink;
 
 use crate::{
+    map::Map,
     program::Program,
     sys::{self, SysError},
 };
@@ -108,6 +111,8 @@ enum Held {
     Many(Vec<Self>),
     /// Uprobes of a static probe, and what its program was told about them.
     Usdt { probes: Box<Self>, claim: usdt::Claim },
+    /// A `struct_ops` map whose value is stored.
+    StructOps(Arc<Map>),
     /// Nothing: the link was detached.
     Nothing,
 }
@@ -134,6 +139,8 @@ pub enum Method {
     Route,
     /// A probe defined in tracefs: Linux before 4.17.
     Tracefs,
+    /// A value stored in a `struct_ops` map without link.
+    MapValue,
     /// Not attached any more.
     Detached,
 }
@@ -150,6 +157,7 @@ impl fmt::Display for Method {
             Self::SocketMap => "socket map",
             Self::Route => "route",
             Self::Tracefs => "tracefs",
+            Self::MapValue => "map value",
             Self::Detached => "detached",
         })
     }
@@ -222,6 +230,15 @@ pub enum AttachError {
         hook: String,
         /// Who is there: name, id, mode; and what to do when it is known to share.
         by: Box<str>,
+        /// What failed.
+        #[source]
+        source: SysError,
+    },
+    /// A structure of functions was refused.
+    #[error("struct_ops map '{map}' not attached{}", struct_ops::hint(source))]
+    StructOps {
+        /// The map.
+        map: String,
         /// What failed.
         #[source]
         source: SysError,
@@ -317,6 +334,7 @@ impl Link {
                 [first, ..] => Self::method_of(first),
                 [] => Method::Detached,
             },
+            Held::StructOps(_) => Method::MapValue,
             Held::Nothing => Method::Detached,
         }
     }
@@ -390,6 +408,7 @@ impl Link {
                 drop(event);
                 probe.remove()
             }
+            Held::StructOps(map) => struct_ops::unregister(&map),
             Held::Many(events) => {
                 drop(events);
                 Ok(())

@@ -14,7 +14,7 @@ use skep_abi::{MapDef, MapFlags, MapType, UpdateMode};
 
 use crate::{
     error::MapError,
-    sys::{self, MapFd, Mapping, SysError},
+    sys::{self, KernelValue, MapFd, Mapping, SysError},
 };
 
 pub use self::{memory::Memory, walk::Keys};
@@ -92,7 +92,8 @@ impl Map {
         let btf = btf
             .filter(|b| b.value != 0 && !WITHOUT_BTF.contains(&def.map_type))
             .map(|b| (b.btf, b.key, b.value));
-        let mut new = sys::MapCreate { name, def, inner: inner.map(Self::as_fd), btf };
+        let mut new =
+            sys::MapCreate { name, def, inner: inner.map(Self::as_fd), btf, kernel_value: None };
         let fd = match MapFd::create(&new) {
             Err(e) if new.btf.is_some() && e.command == "BPF_MAP_CREATE" => {
                 new.btf = None;
@@ -101,6 +102,23 @@ impl Map {
             other => other,
         };
         Ok(Self { fd: fd.map_err(fail)?, name: name.to_owned(), def })
+    }
+
+    /// Makes a map of `struct_ops`, whose value is of a type of the kernel. `btf` is the object's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Map::create`].
+    pub(crate) fn create_struct_ops(
+        name: &str,
+        def: MapDef,
+        btf: BorrowedFd<'_>,
+        value: KernelValue<'_>,
+    ) -> Result<Self, MapError> {
+        let (btf, kernel_value) = (Some((btf, 0, 0)), Some(value));
+        let new = sys::MapCreate { name, def, inner: None, btf, kernel_value };
+        let fail = |source| MapError { map: name.to_owned(), source };
+        Ok(Self { fd: MapFd::create(&new).map_err(fail)?, name: name.to_owned(), def })
     }
 
     /// Opens a pinned map.

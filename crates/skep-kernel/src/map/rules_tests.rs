@@ -29,7 +29,13 @@ fn changes(def: MapDef) -> Vec<MapDef> {
 
 /// Made without filling anything in.
 fn make(def: MapDef, inner: Option<&Map>) -> Result<MapFd, SysError> {
-    MapFd::create(&sys::MapCreate { name: "rule", def, inner: inner.map(Map::as_fd), btf: None })
+    MapFd::create(&sys::MapCreate {
+        name: "rule",
+        def,
+        inner: inner.map(Map::as_fd),
+        btf: None,
+        kernel_value: None,
+    })
 }
 
 /// Every change of every type that needs no more than its definition: the kernel refuses what

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::fd::AsFd as _,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,13 +13,16 @@ use skep_object::{
     spec::{InitialValue, MapOrigin, MapSpec, Pinning},
 };
 
-use super::LoadOptions;
+use super::{
+    LoadOptions,
+    struct_ops::{Plan, Prepared, is_struct_ops},
+};
 use crate::{
     btf::{Btf, SectionLayout},
     error::{LoadError, MapError},
     map::{Map, MapBtf},
     program::Program,
-    sys::SysError,
+    sys::{KernelValue, SysError},
 };
 
 /// Where the variables of global data lie, for the object's BTF.
@@ -53,16 +56,35 @@ impl Drop for Pins {
     }
 }
 
-/// Makes all maps, in order, with the initial values of global data.
+/// Is this map made? Those that programs implement only together with one of their programs.
+pub(super) fn is_made(spec: &ObjectSpec, map: &MapSpec, options: &LoadOptions) -> bool {
+    let chosen = |names: &Vec<String>| {
+        let mut programs = map.initial.iter().filter_map(|entry| match entry.value {
+            InitialValue::Program(index) => spec.programs.get(index),
+            InitialValue::Map(_) => None,
+        });
+        programs.any(|program| names.contains(&program.name))
+    };
+    let restricted = options.programs.as_ref().filter(|_| is_struct_ops(map));
+    map.autocreate && restricted.is_none_or(chosen)
+}
+
+/// Makes all maps, in order, with the initial values of global data. Those that are made only when
+/// asked for are `None`.
 pub(super) fn create_all(
     spec: &ObjectSpec,
     btf: Option<&Btf>,
+    plan: &Plan<'_>,
     options: &LoadOptions,
     pins: &mut Pins,
     notices: &mut Vec<String>,
-) -> Result<Vec<Arc<Map>>, LoadError> {
+) -> Result<Vec<Option<Arc<Map>>>, LoadError> {
     let mut maps = Vec::with_capacity(spec.maps.len());
-    for map in &spec.maps {
+    for (index, map) in spec.maps.iter().enumerate() {
+        if !is_made(spec, map, options) {
+            maps.push(None);
+            continue;
+        }
         if map.pinning == Pinning::ObjectNs {
             notices.push(format!(
                 "map '{}' asks for a pin of this object's own (PIN_OBJECT_NS): not pinned, its \
@@ -70,7 +92,11 @@ pub(super) fn create_all(
                 map.name
             ));
         }
-        maps.push(Arc::new(one(map, btf, options, pins)?));
+        let made = match plan.maps.get(&index) {
+            Some(prepared) => struct_ops(map, btf, prepared)?,
+            None => one(map, btf, options, pins)?,
+        };
+        maps.push(Some(Arc::new(made)));
     }
     Ok(maps)
 }
@@ -81,12 +107,6 @@ fn one(
     options: &LoadOptions,
     pins: &mut Pins,
 ) -> Result<Map, LoadError> {
-    if spec.origin == MapOrigin::StructOps {
-        return Err(LoadError::MapDefinition {
-            map: spec.name.clone(),
-            reason: "struct_ops is not supported yet".into(),
-        });
-    }
     let pin = pin_path(spec, options);
     if let Some(path) = &pin
         && let Some(map) = reuse(spec, path)?
@@ -120,6 +140,22 @@ fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Map, LoadError> {
         value: id(spec.value_type),
     });
     Map::create(&spec.name, spec.def, inner.as_ref(), map_btf).map_err(map_failed)
+}
+
+/// A map whose value is a structure of functions of the kernel.
+fn struct_ops(
+    spec: &MapSpec,
+    btf: Option<&Btf>,
+    prepared: &Prepared<'_>,
+) -> Result<Map, LoadError> {
+    let btf = btf.ok_or_else(|| LoadError::MapDefinition {
+        map: spec.name.clone(),
+        reason: "struct_ops needs the object's BTF, which this kernel did not take".into(),
+    })?;
+    let def = MapDef { value_size: prepared.value_size(), ..spec.def };
+    let module = prepared.module.map(AsFd::as_fd);
+    let value = KernelValue { type_id: prepared.value_type, module };
+    Map::create_struct_ops(&spec.name, def, btf.as_fd(), value).map_err(map_failed)
 }
 
 fn map_failed(e: MapError) -> LoadError {
@@ -199,10 +235,11 @@ fn pin_failed(spec: &MapSpec, path: &Path, source: SysError) -> LoadError {
 /// leave their place empty.
 pub(super) fn fill_initial(
     spec: &ObjectSpec,
-    maps: &[Arc<Map>],
+    maps: &[Option<Arc<Map>>],
     programs: &[Option<Arc<Program>>],
 ) -> Result<(), LoadError> {
-    for (map_spec, map) in spec.maps.iter().zip(maps) {
+    let made = spec.maps.iter().zip(maps).filter_map(|(s, map)| Some((s, map.as_ref()?)));
+    for (map_spec, map) in made.filter(|(map_spec, _)| !is_struct_ops(map_spec)) {
         for entry in &map_spec.initial {
             let key = entry.index.to_ne_bytes();
             let missing = |what| LoadError::MapDefinition {
@@ -211,7 +248,8 @@ pub(super) fn fill_initial(
             };
             let fd = match entry.value {
                 InitialValue::Map(index) => {
-                    maps.get(index).ok_or_else(|| missing("a map"))?.as_fd()
+                    let inner = maps.get(index).and_then(Option::as_ref);
+                    inner.ok_or_else(|| missing("a map"))?.as_fd()
                 }
                 InitialValue::Program(index) => {
                     match programs.get(index).ok_or_else(|| missing("a program"))? {

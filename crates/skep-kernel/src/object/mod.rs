@@ -1,14 +1,18 @@
 //! A resolved object, live in the kernel: its maps and its programs.
 
 mod externs;
+mod kernel;
 mod maps;
 mod programs;
+mod struct_ops;
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use skep_btf::TypeId;
 use skep_object::{ObjectSpec, Resolved, spec::ProgramSpec};
 
+pub use self::struct_ops::StructOps;
+use self::{kernel::KernelTypes, programs::Ground, struct_ops::Plan};
 use crate::{btf::Btf, error::LoadError, link::usdt::Specs, map::Map, program::Program};
 
 /// How to load.
@@ -34,8 +38,9 @@ impl Default for LoadOptions {
 #[derive(Debug)]
 pub struct Object {
     /// By index of [`ObjectSpec::maps`].
-    maps: Vec<Arc<Map>>,
+    maps: Vec<Option<Arc<Map>>>,
     programs: Vec<Arc<Program>>,
+    struct_ops: Vec<StructOps>,
     btf: Option<Btf>,
     notices: Vec<String>,
 }
@@ -63,23 +68,29 @@ impl Object {
         let mut notices = Vec::new();
         let btf = load_btf(spec, &mut notices)?;
         let mut pins = maps::Pins::default();
-        let maps = maps::create_all(spec, btf.as_ref(), options, &mut pins, &mut notices)?;
+        let kernel = KernelTypes::default();
+        let plan = Plan::new(spec, &kernel, |map| maps::is_made(spec, map, options))?;
+        let btf_ref = btf.as_ref();
+        let maps = maps::create_all(spec, btf_ref, &plan, options, &mut pins, &mut notices)?;
         let usdt = Specs::of(spec, &maps, &mut notices);
-        let programs =
-            programs::load_all(spec, &maps, btf.as_ref(), usdt.as_ref(), options, &mut notices)?;
+        let (kernel, struct_ops) = (&kernel, &plan);
+        let ground = Ground { spec, maps: &maps, btf: btf_ref, kernel, struct_ops, options };
+        let programs = programs::load_all(&ground, usdt.as_ref(), &mut notices)?;
         maps::fill_initial(spec, &maps, &programs)?;
         pins.keep();
+        let struct_ops = plan.finish(&maps, &programs);
         let programs = programs.into_iter().flatten().collect();
-        Ok(Self { maps, programs, btf, notices })
+        Ok(Self { maps, programs, struct_ops, btf, notices })
     }
 
     /// The map of this name.
     pub fn map(&self, name: &str) -> Option<&Arc<Map>> {
-        self.maps.iter().find(|map| map.name() == name)
+        self.maps.iter().flatten().find(|map| map.name() == name)
     }
 
-    /// All maps, by index of [`ObjectSpec::maps`].
-    pub fn maps(&self) -> &[Arc<Map>] {
+    /// All maps, by index of [`ObjectSpec::maps`]; `None` for those that are made only when asked
+    /// for, and were not.
+    pub fn maps(&self) -> &[Option<Arc<Map>>] {
         &self.maps
     }
 
@@ -91,6 +102,11 @@ impl Object {
     /// Loaded programs, in file order.
     pub fn programs(&self) -> &[Arc<Program>] {
         &self.programs
+    }
+
+    /// Structures of functions, to be attached, in file order.
+    pub fn struct_ops(&self) -> &[StructOps] {
+        &self.struct_ops
     }
 
     /// The object's BTF in the kernel, when the kernel took it.

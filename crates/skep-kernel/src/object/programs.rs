@@ -1,7 +1,8 @@
 //! Loading an object's programs.
 
 use std::{
-    os::fd::{AsFd as _, AsRawFd as _},
+    collections::HashSet,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     sync::Arc,
 };
 
@@ -10,10 +11,15 @@ use skep_btf::KindTag;
 use skep_isa::Pc;
 use skep_object::{
     ObjectSpec,
-    spec::{ProgramSpec, RelocTarget},
+    spec::{InitialEntry, InitialValue, ProgramSpec, RelocTarget},
 };
 
-use super::{LoadOptions, externs::Externs};
+use super::{
+    LoadOptions,
+    externs::{Externs, FdArray},
+    kernel::KernelTypes,
+    struct_ops::{Plan, is_struct_ops},
+};
 use crate::{
     btf::Btf,
     error::LoadError,
@@ -25,18 +31,33 @@ use crate::{
     target,
 };
 
-/// Loads the programs that `options` choose; the others are `None`.
+/// What loading programs stands on.
+pub(super) struct Ground<'a> {
+    pub(super) spec: &'a ObjectSpec,
+    pub(super) maps: &'a [Option<Arc<Map>>],
+    pub(super) btf: Option<&'a Btf>,
+    pub(super) kernel: &'a KernelTypes,
+    pub(super) struct_ops: &'a Plan<'a>,
+    pub(super) options: &'a LoadOptions,
+}
+
+/// Loads the programs that `options` choose, and those that maps of `struct_ops` hold; the others
+/// are `None`.
 pub(super) fn load_all(
-    spec: &ObjectSpec,
-    maps: &[Arc<Map>],
-    btf: Option<&Btf>,
+    ground: &Ground<'_>,
     usdt: Option<&Arc<Specs>>,
-    options: &LoadOptions,
     notices: &mut Vec<String>,
 ) -> Result<Vec<Option<Arc<Program>>>, LoadError> {
-    let chosen = |program: &ProgramSpec| match &options.programs {
-        Some(names) => names.contains(&program.name),
-        None => program.autoload,
+    let Ground { spec, options, struct_ops, .. } = *ground;
+    let in_maps = spec.maps.iter().filter(|map| is_struct_ops(map)).flat_map(|map| &map.initial);
+    let in_maps: HashSet<usize> = in_maps.filter_map(program_of).collect();
+    let chosen = |index: usize, program: &ProgramSpec| {
+        let named = match &options.programs {
+            Some(names) => names.contains(&program.name),
+            None => program.autoload,
+        };
+        // Maps decide over their programs: what only maps hold that are not made has no use.
+        if in_maps.contains(&index) { struct_ops.programs.contains_key(&index) } else { named }
     };
     if let Some(names) = &options.programs {
         let unknown = |name: &&String| !spec.programs.iter().any(|p| p.name == **name);
@@ -45,26 +66,40 @@ pub(super) fn load_all(
             return Err(LoadError::Program { program: name.clone(), reason });
         }
     }
-    let externs = Externs::new(spec);
-    let one = |program: &ProgramSpec| {
-        let job = Job { spec, program, maps, btf, externs: &externs, options };
+    let externs = Externs::new(spec, ground.kernel);
+    let one = |(index, program): (usize, &ProgramSpec)| {
+        let job = Job { ground, index, program, externs: &externs };
         let load =
             || job.load(notices).map(|loaded| Arc::new(loaded.belonging(program, usdt.cloned())));
-        chosen(program).then(load).transpose()
+        chosen(index, program).then(load).transpose()
     };
-    spec.programs.iter().map(one).collect()
+    spec.programs.iter().enumerate().map(one).collect()
+}
+
+/// The program that an entry of a map holds.
+fn program_of(entry: &InitialEntry) -> Option<usize> {
+    match entry.value {
+        InitialValue::Program(index) => Some(index),
+        InitialValue::Map(_) => None,
+    }
 }
 
 struct Job<'a> {
-    spec: &'a ObjectSpec,
+    ground: &'a Ground<'a>,
+    /// Number of the program.
+    index: usize,
     program: &'a ProgramSpec,
-    maps: &'a [Arc<Map>],
-    btf: Option<&'a Btf>,
     externs: &'a Externs<'a>,
-    options: &'a LoadOptions,
 }
 
-impl Job<'_> {
+/// What a program is loaded for: numbers of types, and whose they are.
+#[derive(Default)]
+struct AttachBtf<'a> {
+    id: u32,
+    owner: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Job<'a> {
     fn fail(&self, reason: impl Into<String>) -> LoadError {
         LoadError::Program { program: self.program.name.clone(), reason: reason.into() }
     }
@@ -77,15 +112,20 @@ impl Job<'_> {
                 program.section
             )));
         };
-        let insns = self.patched()?;
+        let mut modules = FdArray::default();
+        let insns = self.patched(&mut modules)?;
+        let fd_array = modules.fds();
+        let ground = self.ground;
         let mut load = ProgramLoad::new(&program.name, prog_type, &insns);
-        load.attach_type = program.attach_type.or_else(|| many_places(program));
-        load.license = &self.spec.license;
-        load.kernel_version = self.spec.version.unwrap_or_else(target::kernel_version);
+        load.fd_array = &fd_array;
+        load.attach_type = self.attach_type();
+        load.license = &ground.spec.license;
+        load.kernel_version = ground.spec.version.unwrap_or_else(target::kernel_version);
         load.flags = program.flags;
-        load.log_level = self.options.log_level;
-        load.attach_btf_id = self.attach_btf_id(prog_type)?;
-        if let Some(btf) = self.btf {
+        load.log_level = ground.options.log_level;
+        let attach = self.attach_btf(prog_type)?;
+        (load.attach_btf_id, load.attach_fd) = (attach.id, attach.owner);
+        if let Some(btf) = ground.btf {
             load.btf = Some(btf.as_fd());
             load.func_info = &program.func_info;
             load.line_info = &program.line_info;
@@ -113,16 +153,18 @@ impl Job<'_> {
     fn explained(&self, mut error: LoadError) -> LoadError {
         let LoadError::Rejected { summary, log, .. } = &mut error else { return error };
         let Some((at, number)) = unknown_call(&log.text) else { return error };
+        let spec = self.ground.spec;
         let poison = self.program.poisoned.iter().find(|poison| poison.at == at);
         if let Some(poison) = poison {
             *summary = format!("{at} is reached, and {}", poison.reason);
-        } else if let Some(symbol) =
-            patch::missing_kfunc(number).and_then(|i| self.spec.externs.get(i))
+        } else if let Some(symbol) = patch::missing_kfunc(number).and_then(|i| spec.externs.get(i))
         {
             *summary = format!(
                 "{at} calls '{}', which this kernel does not have, and is reached",
                 symbol.name
             );
+        } else if let Some(map) = patch::missing_map(number).and_then(|i| spec.maps.get(i)) {
+            *summary = format!("{at} uses map '{}', which is not made, and is reached", map.name);
         }
         error
     }
@@ -151,42 +193,74 @@ impl Job<'_> {
     }
 
     /// The instructions with descriptors and numbers of this kernel in them.
-    fn patched(&self) -> Result<Vec<skep_isa::Slot>, LoadError> {
+    fn patched(&self, modules: &mut FdArray<'a>) -> Result<Vec<skep_isa::Slot>, LoadError> {
         let mut insns = self.program.insns.clone();
         for reloc in &self.program.relocs {
             let what = match reloc.target {
-                RelocTarget::Map(map) => Fill::Map(self.map_fd(map)?),
-                RelocTarget::MapValue { map, offset } => Fill::MapValue(self.map_fd(map)?, offset),
+                RelocTarget::Map(map) => match self.map_fd(map)? {
+                    Some(fd) => Fill::Map(fd),
+                    None => Fill::MissingMap(missing_number(map)),
+                },
+                RelocTarget::MapValue { map, offset } => match self.map_fd(map)? {
+                    Some(fd) => Fill::MapValue(fd, offset),
+                    None => Fill::MissingMap(missing_number(map)),
+                },
                 RelocTarget::Ksym(index) => self.externs.symbol(&self.program.name, index)?,
-                RelocTarget::Kfunc(index) => self.externs.function(&self.program.name, index)?,
+                RelocTarget::Kfunc(index) => {
+                    self.externs.function(&self.program.name, index, modules)?
+                }
             };
             patch::fill(&mut insns, reloc.at, what).map_err(|e| self.fail(e.to_string()))?;
         }
         Ok(insns)
     }
 
-    fn map_fd(&self, index: usize) -> Result<i32, LoadError> {
-        let map = self.maps.get(index);
+    /// `None` for a map that is not made.
+    fn map_fd(&self, index: usize) -> Result<Option<i32>, LoadError> {
+        let map = self.ground.maps.get(index);
         let map = map.ok_or_else(|| self.fail(format!("map {index} is not in the object")))?;
-        Ok(map.as_fd().as_raw_fd())
+        Ok(map.as_ref().map(|map| map.as_fd().as_raw_fd()))
+    }
+
+    /// Of a `struct_ops` program the kernel takes the member's number in place of the type.
+    fn attach_type(&self) -> Option<AttachType> {
+        let member = self.ground.struct_ops.programs.get(&self.index);
+        let member = member.map(|member| AttachType(member.member));
+        member.or(self.program.attach_type).or_else(|| many_places(self.program))
     }
 
     /// BTF number of what the program attaches to, for types that need it at load.
-    fn attach_btf_id(&self, prog_type: ProgType) -> Result<u32, LoadError> {
-        let Some(found) = section::find(&self.program.section) else { return Ok(0) };
-        if !found.def.flags.needs_attach_btf() || prog_type == ProgType::EXT {
-            return Ok(0);
+    fn attach_btf(&self, prog_type: ProgType) -> Result<AttachBtf<'_>, LoadError> {
+        if prog_type == ProgType::STRUCT_OPS {
+            let member = self.ground.struct_ops.programs.get(&self.index);
+            let member = member.ok_or_else(|| {
+                self.fail("no struct_ops map holds it, so that it has no function to implement")
+            })?;
+            let owner = member.module.map(AsFd::as_fd);
+            return Ok(AttachBtf { id: member.structure, owner });
         }
-        let Some(target) = self.program.attach_to.as_deref() else { return Ok(0) };
+        let Some(found) = section::find(&self.program.section) else {
+            return Ok(AttachBtf::default());
+        };
+        if !found.def.flags.needs_attach_btf() || prog_type == ProgType::EXT {
+            return Ok(AttachBtf::default());
+        }
+        let Some(target) = self.program.attach_to.as_deref() else {
+            return Ok(AttachBtf::default());
+        };
         let (kind, prefix, what) = attach_target(found.def.name);
-        let btf = target::vmlinux_btf()?;
-        let name = format!("{prefix}{target}");
-        let id = btf.find(kind, &name).next();
-        id.map(|id| id.0).ok_or_else(|| LoadError::NoSymbol {
+        // `module:function` is that of one module, or of `vmlinux`.
+        let (owner, name) = match target.split_once(':') {
+            Some((owner, name)) => (Some(owner), name),
+            None => (None, target),
+        };
+        let known = self.ground.kernel.find_in(owner, kind, &format!("{prefix}{name}"))?;
+        let known = known.ok_or_else(|| LoadError::NoSymbol {
             program: self.program.name.clone(),
             what,
             symbol: target.to_owned(),
-        })
+        })?;
+        Ok(AttachBtf { id: known.id.0, owner: known.module.map(AsFd::as_fd) })
     }
 }
 
@@ -195,6 +269,11 @@ fn many_places(program: &ProgramSpec) -> Option<AttachType> {
     let found = section::find(&program.section)?;
     let by_one_link = found.def.flags.usdt() && probe::uprobe_multi().is_yes();
     by_one_link.then_some(AttachType::TRACE_UPROBE_MULTI)
+}
+
+/// The number by which a log names what is missing.
+fn missing_number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 /// The last call of an unknown helper in a log, `7: (85) call unknown#195896080`.
@@ -213,7 +292,6 @@ fn attach_target(section: &str) -> (KindTag, &'static str, &'static str) {
         ("tp_btf", KindTag::Typedef, "btf_trace_", "tracepoint"),
         ("lsm", KindTag::Func, "bpf_lsm_", "LSM hook"),
         ("iter", KindTag::Func, "bpf_iter_", "iterator"),
-        ("struct_ops", KindTag::Struct, "", "operations"),
         ("", KindTag::Func, "", "function"),
     ];
     let row = TARGETS.iter().find(|(start, ..)| section.starts_with(start));

@@ -32,6 +32,7 @@ fn map(name: &str, map_type: MapType, max_entries: u32) -> MapSpec {
         value_type: None,
         pinning: Pinning::None,
         inner: None,
+        autocreate: true,
         initial: Vec::new(),
         data: None,
         variables: Vec::new(),

@@ -1,7 +1,7 @@
 //! Map commands. [`MapFd`] knows the shape of its map, so that the buffers the kernel reads and
 //! writes always have the length the kernel assumes.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use super::{
     SysError, addr, addr_mut,
@@ -18,6 +18,15 @@ pub(crate) struct MapCreate<'a> {
     pub(crate) inner: Option<BorrowedFd<'a>>,
     /// BTF with the type ids of key and value.
     pub(crate) btf: Option<(BorrowedFd<'a>, u32, u32)>,
+    /// Of `struct_ops`, the value's type in the kernel.
+    pub(crate) kernel_value: Option<KernelValue<'a>>,
+}
+
+/// A type of the kernel or, with its BTF, of a module.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KernelValue<'a> {
+    pub(crate) type_id: u32,
+    pub(crate) module: Option<BorrowedFd<'a>>,
 }
 
 /// A map's descriptor with the sizes the kernel will assume for it.
@@ -48,12 +57,17 @@ impl MapFd {
         let def = &new.def;
         let (btf_fd, key_type, value_type) =
             new.btf.map_or((0, 0, 0), |(fd, key, value)| (raw(fd), key, value));
+        let module = new.kernel_value.and_then(|value| value.module);
+        let flags = match module {
+            Some(_) => def.flags.with(MapFlags::VTYPE_BTF_OBJ_FD),
+            None => def.flags,
+        };
         let mut attr = attr::MapCreate(attr::MapCreateAttr {
             map_type: def.map_type.0,
             key_size: def.key_size,
             value_size: def.value_size,
             max_entries: def.max_entries,
-            map_flags: def.flags.0,
+            map_flags: flags.0,
             inner_map_fd: new.inner.map_or(0, raw),
             numa_node: if def.flags.contains(MapFlags::NUMA_NODE) { def.numa_node } else { 0 },
             map_name: obj_name(new.name),
@@ -61,6 +75,8 @@ impl MapFd {
             btf_key_type_id: key_type,
             btf_value_type_id: value_type,
             map_extra: def.extra,
+            btf_vmlinux_value_type_id: new.kernel_value.map_or(0, |value| value.type_id),
+            value_type_btf_obj_fd: module.map_or(0, |fd| fd.as_raw_fd()),
             ..Default::default()
         });
         // SAFETY: BPF_MAP_CREATE reads no memory besides `attr` and returns a new descriptor.

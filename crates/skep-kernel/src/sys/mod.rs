@@ -45,7 +45,7 @@ pub(crate) use ids::{
     ObjectKind, RawLink, btf_bytes, link_detach, link_raw, next_id, open_id, prog_raw,
 };
 pub(crate) use link::{LinkTarget, link_create, raw_tracepoint_open};
-pub(crate) use map::{Batch, BatchEnd, MapCreate, MapFd};
+pub(crate) use map::{Batch, BatchEnd, KernelValue, MapCreate, MapFd};
 pub(crate) use mem::Mapping;
 pub(crate) use net::{
     interface_index, netlink_socket, packet_socket, receive, reuseport_attach, reuseport_detach,

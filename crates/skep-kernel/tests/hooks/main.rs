@@ -5,6 +5,7 @@ mod cgroup;
 mod events;
 mod kernel;
 mod net;
+mod struct_ops;
 mod usdt;
 mod user;
 

@@ -17,7 +17,7 @@ fn send() {
     socket.send_to(b"x", "127.0.0.1:9").expect("sent");
 }
 
-fn in_own_namespace(test: impl FnOnce() + Send) {
+pub(super) fn in_own_namespace(test: impl FnOnce() + Send) {
     require_kernel!(probe::can_load().into_result());
     if !skep_testing::has_tool("ip") {
         skep_testing::skip(skep_testing::Skip::Tool, "hooks::net", "no ip command");

@@ -183,7 +183,9 @@ impl Session {
     fn attach(&mut self, shared: &Shared<'_>) -> anyhow::Result<()> {
         let args = shared.args;
         let ifindex = args.iface.as_deref().map(packets::ifindex).transpose()?;
-        for program in self.loaded.programs() {
+        let programs = self.loaded.programs().iter();
+        // Those of struct_ops are attached with their structure.
+        for program in programs.filter(|p| p.prog_type() != ProgType::STRUCT_OPS) {
             let at = match (verdict::takes_packets(program.prog_type()), ifindex) {
                 (false, _) => Attach::Section,
                 (true, Some(ifindex)) if self.is_entry(program) => {
@@ -192,6 +194,9 @@ impl Session {
                 (true, _) => continue,
             };
             self.links.push(program.attach(at)?);
+        }
+        for structure in self.loaded.struct_ops() {
+            self.links.push(structure.attach()?);
         }
         Ok(())
     }
@@ -282,11 +287,13 @@ pub fn attached(
         eprintln!("note: loaded, and nothing to attach");
         return Ok(());
     }
-    eprintln!(
-        "attached {} programs; {}",
-        sessions.iter().map(|s| s.links.len()).sum::<usize>(),
-        shared.ending()
-    );
+    let structures: usize = sessions.iter().map(|s| s.loaded.struct_ops().len()).sum();
+    let programs = sessions.iter().map(|s| s.links.len()).sum::<usize>() - structures;
+    let and = match structures {
+        0 => String::new(),
+        n => format!(" and {n} struct_ops maps"),
+    };
+    eprintln!("attached {programs} programs{and}; {}", shared.ending());
     while !shared.over() {
         let readers: usize = sessions.iter().map(|s| s.readers.len()).sum();
         // Each reader waits its part, so that none makes the others late.

@@ -49,7 +49,7 @@ impl Specs {
     /// a version of it that cannot be understood (the reason becomes a notice).
     pub(crate) fn of(
         spec: &ObjectSpec,
-        maps: &[Arc<Map>],
+        maps: &[Option<Arc<Map>>],
         notices: &mut Vec<String>,
     ) -> Option<Arc<Self>> {
         let place = |name: &str| spec.maps.iter().position(|map| map.name == name);
@@ -65,12 +65,12 @@ impl Specs {
                 return None;
             }
         };
-        let specs = Arc::clone(maps.get(index)?);
+        let specs = Arc::clone(maps.get(index)?.as_ref()?);
         if specs.def().value_size as usize != layout.bytes() {
             notices.push(format!("static probes have no arguments: {SPECS} has another value"));
             return None;
         }
-        let addresses = place(ADDRESSES).and_then(|index| maps.get(index)).map(Arc::clone);
+        let addresses = place(ADDRESSES).and_then(|index| maps.get(index)?.clone());
         let by_cookie = told_of_cookies(spec).unwrap_or_else(|| probe::bpf_cookie().is_yes());
         let users = Mutex::default();
         Some(Arc::new(Self { layout, specs, addresses, by_cookie, users }))

@@ -1,0 +1,179 @@
+//! Structures of functions: a congestion control of our own, used by connections over loopback.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::fd::AsFd as _,
+};
+
+use skep_kernel::{AttachError, LoadError, LoadOptions, Object, StructOps, StructOpsProblem};
+use skep_object::ObjectSpec;
+use skep_testing::set_congestion_control;
+
+use super::{MapType, net::in_own_namespace, or_refused};
+
+const OBJECT: &[u8] = include_bytes!("../../../../tests/data/objects/tcp_ca.bpf.o");
+
+/// The object, its structures registered as `skep_linked_TAG` and `skep_plain_TAG`: names are the
+/// whole machine's, and tests run beside each other.
+fn spec(tag: char) -> ObjectSpec {
+    let mut spec = ObjectSpec::parse(OBJECT).expect("it is well-formed");
+    for map in spec.maps.iter_mut().filter(|m| m.def.map_type == MapType::STRUCT_OPS) {
+        let name = map.data.as_mut().and_then(|data| data.get_mut(..16)).expect("the first member");
+        let end = name.iter().position(|&byte| byte == 0).expect("it has a NUL");
+        let place = name.get_mut(end..end + 2).expect("there is room");
+        place.copy_from_slice(&[b'_', u8::try_from(tag).expect("ASCII")]);
+    }
+    spec
+}
+
+fn load(spec: &ObjectSpec) -> Result<Object, LoadError> {
+    Object::load_spec(spec, &LoadOptions { pin_root: None, ..LoadOptions::default() })
+}
+
+/// The object, where programs can implement congestion control.
+fn loaded(hook: &str, tag: char) -> Option<Object> {
+    let lacking = |e: LoadError| match e {
+        LoadError::StructOps { problem: StructOpsProblem::NoType { .. }, .. }
+        | LoadError::Map { .. } => e.to_string(),
+        e => panic!("{e:?}"),
+    };
+    or_refused(hook, load(&spec(tag)).map_err(lacking))
+}
+
+fn ops<'a>(object: &'a Object, name: &str) -> &'a StructOps {
+    object.struct_ops().iter().find(|ops| ops.name() == name).expect("it is made")
+}
+
+/// Inits, acknowledgements seen by the first and by the second.
+fn counts(object: &Object) -> [u64; 3] {
+    let map = object.map(".bss").expect("it has counters");
+    let value = map.lookup_vec(&[0; 4]).expect("readable").expect("arrays are full");
+    let mut words = value.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().expect("8")));
+    [(); 3].map(|()| words.next().expect("three counters"))
+}
+
+/// A connection that sends some data by this congestion control.
+fn talk(name: &str) -> std::io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut here = TcpStream::connect(listener.local_addr()?)?;
+    set_congestion_control(here.as_fd(), name)?;
+    let (mut there, _) = listener.accept()?;
+    for _ in 0..10 {
+        here.write_all(&[7; 4000])?;
+        there.read_exact(&mut [0; 4000])?;
+    }
+    Ok(())
+}
+
+fn programs_of_this_process() -> usize {
+    let fds = std::fs::read_dir("/proc/self/fd").expect("it is there").flatten();
+    let targets = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    targets.filter(|target| target.to_string_lossy().contains("bpf-")).count()
+}
+
+/// Sees connections counted while the link lives, and no such congestion control afterwards.
+fn used(hook: &str, object: &Object, map: &str, name: &str) {
+    let unknown = talk(name).expect_err("it is not registered yet");
+    assert_eq!(unknown.raw_os_error(), Some(libc::ENOENT));
+    let link = ops(object, map).attach().expect("it is whole");
+    let before = counts(object);
+    talk(name).expect("it is registered");
+    assert!(counts(object)[1] > before[1], "no acknowledgement was seen");
+    let method = link.method();
+    link.detach().expect("it detaches");
+    let gone = talk(name).expect_err("it is not registered any more");
+    assert_eq!(gone.raw_os_error(), Some(libc::ENOENT));
+    skep_testing::fired(hook, method);
+}
+
+#[test]
+fn a_congestion_control_is_used_by_link_and_by_value() {
+    in_own_namespace(|| {
+        let Some(object) = loaded("struct_ops", 'a') else { return };
+        used("struct_ops", &object, "plain", "skep_plain_a");
+        used("struct_ops.link", &object, "first", "skep_linked_a");
+        let [inits, ..] = counts(&object);
+        assert!(inits > 0, "the optional function was not called");
+        drop(object);
+        assert_eq!(programs_of_this_process(), 0);
+    });
+}
+
+#[test]
+fn a_link_takes_another_structure_without_a_gap() {
+    in_own_namespace(|| {
+        let hook = "struct_ops.link, updated";
+        let Some(object) = loaded(hook, 'b') else { return };
+        let (first, second, plain) =
+            (ops(&object, "first"), ops(&object, "second"), ops(&object, "plain"));
+        let link = first.attach().expect("it is whole");
+        talk("skep_linked_b").expect("it is registered");
+        assert_eq!(counts(&object)[2], 0);
+        link.update_struct_ops(second).expect("it has the same name");
+        let before = counts(&object);
+        talk("skep_linked_b").expect("it is registered");
+        let after = counts(&object);
+        assert!(after[2] > 0 && after[1] == before[1], "{before:?}, {after:?}");
+        let error = link.update_struct_ops(plain).expect_err("it is not for links");
+        assert!(matches!(error, AttachError::StructOps { .. }), "{error}");
+        let method = link.method();
+        drop(link);
+        talk("skep_linked_b").expect_err("it is not registered any more");
+        skep_testing::fired(hook, method);
+    });
+}
+
+#[test]
+fn two_of_one_name_do_not_register() {
+    in_own_namespace(|| {
+        let Some(object) = loaded("struct_ops", 'c') else { return };
+        let _first = ops(&object, "first").attach().expect("it is whole");
+        let error = ops(&object, "second").attach().expect_err("the name is taken");
+        assert!(error.to_string().contains("registered already"), "{error}");
+    });
+}
+
+#[test]
+fn members_that_the_kernel_lacks_must_be_zero() {
+    in_own_namespace(|| {
+        if loaded("struct_ops", 'd').is_none() {
+            return;
+        }
+        for (map, member) in
+            [("wrong_number", "no_such_number"), ("wrong_function", "no_such_function")]
+        {
+            let mut spec = spec('d');
+            let wanted = spec.maps.iter_mut().find(|m| m.name == map).expect("it is there");
+            wanted.autocreate = true;
+            let error = load(&spec).expect_err("the kernel has no such member");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "map '{map}': member '{member}' is set, and 'struct tcp_congestion_ops' of \
+                     this kernel has none of that name"
+                )
+            );
+        }
+    });
+}
+
+#[test]
+fn programs_follow_their_maps() {
+    in_own_namespace(|| {
+        let Some(object) = loaded("struct_ops", 'e') else { return };
+        assert!(object.program("count_second").is_some() && object.program("nowhere").is_none());
+        let mut spec = spec('e');
+        for map in spec.maps.iter_mut().filter(|m| m.name == "second") {
+            map.autocreate = false;
+        }
+        let object = load(&spec).expect("one map less");
+        assert!(object.program("count_second").is_none(), "nothing holds it");
+        assert!(object.program("count_first").is_some());
+        assert_eq!(object.struct_ops().len(), 2);
+        // One that no map holds is refused before the kernel is asked.
+        spec.maps.retain(|m| m.def.map_type != MapType::STRUCT_OPS);
+        let error = load(&spec).expect_err("the programs have no function to implement");
+        assert!(error.to_string().contains("no struct_ops map holds it"), "{error}");
+    });
+}
