@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, SymbolKind};
 
 /// A place in a binary could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -183,6 +183,23 @@ impl Wanted<'_> {
 /// A binary's bytes. Whole: names lie all over the file, and reading one by one is slow.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ElfError> {
     fs::read(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })
+}
+
+/// Where in the file the program begins.
+pub(crate) fn entry_of(path: &Path) -> Result<u64, ElfError> {
+    let bytes = read(path)?;
+    let binary = object::File::parse(bytes.as_slice())
+        .map_err(|source| ElfError::Format { path: path.to_owned(), source })?;
+    let entry = binary.entry();
+    let place = binary.segments().find_map(|segment| {
+        let inside = entry.checked_sub(segment.address()).filter(|&at| at < segment.size())?;
+        segment.file_range().0.checked_add(inside)
+    });
+    place.ok_or_else(|| ElfError::NoSymbol {
+        path: path.to_owned(),
+        symbol: "its entry".to_owned(),
+        stripped: false,
+    })
 }
 
 /// Offsets in the file of all functions that are meant, without doubles, ascending.

@@ -39,6 +39,7 @@ use skep_abi::{AttachType, ProgType};
 
 pub use cgroup::{Sharing, attach_cgroup, attach_cgroup_ordered, attach_cgroup_without_link};
 pub use clsact::{FilterPlace, attach_tc_clsact, attach_tc_clsact_at};
+pub(crate) use elf::entry_of;
 pub use elf::{ElfError, find_binary};
 pub use event::{PerfEvent, Rate, attach_perf_event};
 pub use hooks::{Hook, Target, attach, attach_with, hook};

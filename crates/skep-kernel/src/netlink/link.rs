@@ -4,7 +4,7 @@
 
 use super::{
     Socket,
-    message::{Attrs, Message, Object},
+    message::{Attrs, CREATE, EXCLUSIVE, Message, Object},
 };
 use crate::sys::SysError;
 
@@ -14,6 +14,9 @@ const RTM_SETLINK: u16 = 19;
 
 /// Bytes of `struct ifinfomsg`.
 const IFINFOMSG: usize = 16;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_FLAGS: u16 = 3;
@@ -91,6 +94,16 @@ fn xdp_on(object: &Object) -> Option<XdpOn> {
 }
 
 impl Socket {
+    /// Makes an interface of a kind that comes as a pair (`veth`, `netkit`), down, with the
+    /// kernel's defaults; the kernel names the other one.
+    pub(crate) fn add_pair(&mut self, kind: &str, name: &str) -> Result<(), SysError> {
+        let message = Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE)
+            .bytes(&ifinfomsg(0))
+            .text(IFLA_IFNAME, name)
+            .nested(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, kind));
+        self.request("RTM_NEWLINK", message).map(drop)
+    }
+
     /// Sets, replaces or removes the XDP program of an interface.
     pub(crate) fn set_xdp(&mut self, set: &XdpSet) -> Result<(), SysError> {
         self.request("RTM_SETLINK", set_xdp(set)).map(drop)

@@ -90,6 +90,10 @@ pub(crate) enum Call<'a> {
     FsMount {
         context: BorrowedFd<'a>,
     },
+    /// Moves the calling thread into new namespaces.
+    Unshare {
+        flags: libc::c_int,
+    },
     /// Opens a file, reads all of it and closes it.
     ReadFile {
         path: &'a Path,
@@ -127,6 +131,7 @@ impl Call<'_> {
             Self::FsOpen { .. } => "fsopen",
             Self::FsCreate { .. } => "fsconfig",
             Self::FsMount { .. } => "fsmount",
+            Self::Unshare { .. } => "unshare",
             Self::ReadFile { .. } => "reading a file",
             Self::ReadLink { .. } => "readlink",
             Self::AppendFile { .. } => "appending to a file",
@@ -302,6 +307,10 @@ unsafe fn perform(call: &mut Call<'_>) -> io::Result<libc::c_long> {
             let (fd, none) = (context.as_raw_fd(), std::ptr::null::<u8>());
             // SAFETY: this command takes no key and no value; both are null.
             unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, none, none, 0) }
+        }
+        Call::Unshare { flags } => {
+            // SAFETY: takes flags only; memory stays as it is.
+            unsafe { libc::unshare(*flags) }.into()
         }
         Call::ReadFile { path, into } => {
             // One byte more than is allowed tells a file that is too long.

@@ -48,8 +48,8 @@ pub(crate) use link::{LinkTarget, link_create, raw_tracepoint_open};
 pub(crate) use map::{Batch, BatchEnd, KernelValue, MapCreate, MapFd};
 pub(crate) use mem::Mapping;
 pub(crate) use net::{
-    interface_index, netlink_socket, packet_socket, receive, reuseport_attach, reuseport_detach,
-    send, socket_attach, socket_detach,
+    interface_index, leave_network, netlink_socket, packet_socket, receive, reuseport_attach,
+    reuseport_detach, reuseport_socket, send, socket_attach, socket_detach,
 };
 pub(crate) use obj::{MapInfo, map_by_id, map_info, obj_get, obj_pin};
 pub(crate) use perf::{

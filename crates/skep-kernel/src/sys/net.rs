@@ -8,6 +8,12 @@ use std::{
 
 use super::{Call, SysError, issue, issue_fd};
 
+/// Gives the calling thread a network namespace of its own, with a loopback interface that is down.
+pub(crate) fn leave_network() -> Result<(), SysError> {
+    // SAFETY: passes no address.
+    unsafe { issue(&mut Call::Unshare { flags: libc::CLONE_NEWNET }) }.map(drop)
+}
+
 /// Attaches a socket filter.
 pub(crate) fn socket_attach(socket: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> Result<(), SysError> {
     set_option(socket, libc::SO_ATTACH_BPF, prog.as_raw_fd(), "SO_ATTACH_BPF")
@@ -16,6 +22,14 @@ pub(crate) fn socket_attach(socket: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> Res
 /// Removes the filter of a socket.
 pub(crate) fn socket_detach(socket: BorrowedFd<'_>) -> Result<(), SysError> {
     set_option(socket, libc::SO_DETACH_FILTER, 0, "SO_DETACH_FILTER")
+}
+
+/// A UDP socket that is a reuseport group of its own.
+pub(crate) fn reuseport_socket() -> Result<OwnedFd, SysError> {
+    let group = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    let on: libc::c_int = 1;
+    set(group.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &on, "SO_REUSEPORT")?;
+    Ok(group)
 }
 
 /// Attaches a program to the reuseport group of a socket.

@@ -1,0 +1,84 @@
+//! Helpers and functions of the kernel that programs may call.
+
+use skep_abi::ProgType;
+use skep_btf::KindTag;
+use skep_isa::Slot;
+
+use super::{RETURN_0, Support, can_load, of_load_error, prog_type, program};
+use crate::{
+    error::LoadError,
+    program::{Program, ProgramLoad},
+};
+
+const GET_ATTACH_COOKIE: u32 = 174;
+
+/// What the verifier says of a helper that it does not know, or does not allow for the type.
+const NO_SUCH_HELPER: &[&str] = &["unknown func", "invalid func", "cannot use helper"];
+
+/// What it says of functions of the kernel in place of looking at the arguments.
+const NO_SUCH_FUNCTION: &[&str] =
+    &["is not allowed", "reserved fields", "not supported", "does not support", "not a function"];
+
+/// May programs of this type call the helper of this number?
+pub fn helper(prog_type: ProgType, number: u32) -> Support {
+    let [_, exit] = RETURN_0;
+    let call = Slot { code: 0x85, imm: number.cast_signed(), ..Slot::default() };
+    let insns = [call, exit];
+    let answer = program::of_type(prog_type, &insns)
+        .map(|load| verdict(&load, NO_SUCH_HELPER))
+        .unwrap_or_else(|support| support);
+    match answer {
+        Support::No(why) if NO_SUCH_HELPER.iter().any(|text| why.contains(text)) => {
+            Support::No(format!("this kernel has no helper {number} for {prog_type} programs"))
+        }
+        other => other,
+    }
+}
+
+/// The program types whose programs may call the helper of this number.
+pub fn helper_types(number: u32) -> Vec<ProgType> {
+    let known = ProgType::ALL.iter().copied().filter(|&t| t != ProgType::UNSPEC);
+    let here = known.filter(|&t| prog_type(t).is_yes());
+    here.filter(|&t| helper(t, number).is_yes()).collect()
+}
+
+/// Do perf events carry a cookie that programs can read (Linux 5.15)?
+pub fn bpf_cookie() -> Support {
+    helper(ProgType::TRACEPOINT, GET_ATTACH_COOKIE)
+}
+
+/// May programs of this type call this function of the kernel?
+pub fn kfunc(prog_type: ProgType, name: &str) -> Support {
+    if let Support::No(reason) | Support::Unknown(reason) = can_load() {
+        return Support::Unknown(reason);
+    }
+    /// `BPF_PSEUDO_KFUNC_CALL`.
+    const FUNCTION: u8 = 2;
+    let id = match program::named(KindTag::Func, &[name]) {
+        Ok(id) => id,
+        Err(support) => return support,
+    };
+    let [_, exit] = RETURN_0;
+    let call = Slot { code: 0x85, src: FUNCTION, imm: id.0.cast_signed(), ..Slot::default() };
+    let insns = [call, exit];
+    program::of_type(prog_type, &insns)
+        .map(|load| verdict(&load, NO_SUCH_FUNCTION))
+        .unwrap_or_else(|support| support)
+}
+
+/// What became of a call whose arguments are not there: refused for its own sake, with one of
+/// these words, or only for them.
+fn verdict(load: &ProgramLoad<'_>, refusals: &[&str]) -> Support {
+    match Program::load(load) {
+        Ok(_) => Support::Yes,
+        Err(LoadError::Rejected { log, summary, .. }) => {
+            let refused = |line: &&str| refusals.iter().any(|text| line.contains(text));
+            match log.text.lines().find(refused) {
+                Some(line) => Support::No(line.trim().to_owned()),
+                None if summary.is_empty() => Support::Unknown("the kernel gave no reason".into()),
+                None => Support::Yes,
+            }
+        }
+        Err(e) => of_load_error(&e),
+    }
+}
