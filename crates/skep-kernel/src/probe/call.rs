@@ -47,6 +47,37 @@ pub fn bpf_cookie() -> Support {
     helper(ProgType::TRACEPOINT, GET_ATTACH_COOKIE)
 }
 
+/// Program types that functions of the kernel are looked for in: what one family or another is
+/// made for.
+const CALLERS: &[ProgType] = &[
+    ProgType::XDP,
+    ProgType::SCHED_CLS,
+    ProgType::TRACEPOINT,
+    ProgType::TRACING,
+    ProgType::LSM,
+    ProgType::SYSCALL,
+    ProgType::CGROUP_SKB,
+    ProgType::NETFILTER,
+];
+
+/// The program types, among those that call most, whose programs may call this function of the
+/// kernel.
+///
+/// # Errors
+///
+/// The answer when there is none.
+pub fn kfunc_types(name: &str) -> Result<Vec<ProgType>, Support> {
+    let mut refusal = Support::Unknown("no program that calls functions can be loaded".into());
+    let mut found = Vec::new();
+    for &caller in CALLERS.iter().filter(|&&t| prog_type(t).is_yes()) {
+        match kfunc(caller, name) {
+            Support::Yes => found.push(caller),
+            other => refusal = other,
+        }
+    }
+    if found.is_empty() { Err(refusal) } else { Ok(found) }
+}
+
 /// May programs of this type call this function of the kernel?
 pub fn kfunc(prog_type: ProgType, name: &str) -> Support {
     if let Support::No(reason) | Support::Unknown(reason) = can_load() {
@@ -69,13 +100,14 @@ pub fn kfunc(prog_type: ProgType, name: &str) -> Support {
 /// What became of a call whose arguments are not there: refused for its own sake, with one of
 /// these words, or only for them.
 fn verdict(load: &ProgramLoad<'_>, refusals: &[&str]) -> Support {
-    match Program::load(load) {
+    // With a log from the start: most of these are rejected, and one call is enough.
+    match Program::load(&ProgramLoad { log_level: 1, ..load.clone() }) {
         Ok(_) => Support::Yes,
         Err(LoadError::Rejected { log, summary, .. }) => {
             let refused = |line: &&str| refusals.iter().any(|text| line.contains(text));
             match log.text.lines().find(refused) {
                 Some(line) => Support::No(line.trim().to_owned()),
-                None if summary.is_empty() => Support::Unknown("the kernel gave no reason".into()),
+                None if summary.starts_with("processed 0 ") => Support::Unknown(summary),
                 None => Support::Yes,
             }
         }

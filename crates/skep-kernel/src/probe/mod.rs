@@ -29,7 +29,7 @@ use crate::{
 pub use self::{
     attach::{cgroup_hooks, network_hooks, tracing_hooks},
     btf::btf_kinds,
-    call::{bpf_cookie, helper, helper_types, kfunc},
+    call::{bpf_cookie, helper, helper_types, kfunc, kfunc_types},
     insn::{INSTRUCTIONS, Instruction},
     link::uprobe_multi,
     map::map_type,

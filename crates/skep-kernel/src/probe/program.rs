@@ -33,7 +33,6 @@ pub fn prog_type(prog_type: ProgType) -> Support {
     static CACHE: Mutex<Option<HashMap<ProgType, Support>>> = Mutex::new(None);
     cached(&CACHE, prog_type, || match prog_type {
         ProgType::EXT => if_loading(extension),
-        ProgType::STRUCT_OPS => if_loading(structure_member),
         _ => smallest(prog_type),
     })
 }
@@ -44,6 +43,12 @@ pub(super) fn of_type(prog_type: ProgType, insns: &[Slot]) -> Result<ProgramLoad
     let mut load = ProgramLoad::new("probe", prog_type, insns);
     if prog_type == ProgType::SYSCALL {
         load.flags = BPF_F_SLEEPABLE;
+    }
+    if prog_type == ProgType::STRUCT_OPS {
+        // Nothing is registered by loading a member.
+        let (structure, index) = structure_member()?;
+        load.attach_btf_id = structure.0;
+        load.attach_type = Some(AttachType(index));
     }
     if let Some(&(_, attach_type, target)) = NEEDS.iter().find(|row| row.0 == prog_type) {
         load.attach_type = attach_type;
@@ -102,18 +107,14 @@ pub(super) fn extension() -> Answer {
 /// A structure of functions that programs may be, and a member that every kernel with it has.
 const STRUCTURE: (&str, &str) = ("tcp_congestion_ops", "ssthresh");
 
-/// Loads a program for a member of a structure; nothing is registered.
-fn structure_member() -> Answer {
+/// The structure's type, and the number of the member.
+fn structure_member() -> Result<(TypeId, u32), Support> {
     let (name, member) = STRUCTURE;
     let btf = target::vmlinux_btf()?;
     let id = named(KindTag::Struct, &[name])?;
     let index = member_index(&btf, id, member)
         .ok_or_else(|| Support::No(format!("this kernel's {name} has no {member}")))?;
-    let mut load = ProgramLoad::new("probe", ProgType::STRUCT_OPS, &RETURN_0);
-    load.attach_btf_id = id.0;
-    load.attach_type = Some(AttachType(index));
-    Program::load(&load)?;
-    Ok(())
+    Ok((id, index))
 }
 
 fn member_index(btf: &Btf, id: TypeId, name: &str) -> Option<u32> {

@@ -1,174 +1,190 @@
-//! Program types, map types, helpers, kernel functions, instructions: each by trying.
+//! Program types, map types, helpers, kernel functions, instructions, types: each by trying.
 
 use skep::{
     abi::{MapType, ProgType, helper},
-    btf::KindTag,
-    isa::Slot,
-    kernel::{
-        LoadError, Program, ProgramLoad,
-        probe::{self, Support},
-        target,
-    },
+    kernel::probe::{self, INSTRUCTIONS, Support},
 };
 
-use super::Check;
+use super::{Answer, Check};
 
 pub(super) const PROGRAMS: &str = "program types";
 pub(super) const MAPS: &str = "map types";
 pub(super) const HELPERS: &str = "helpers";
 pub(super) const KFUNCS: &str = "kernel functions";
 pub(super) const ISA: &str = "instruction set";
+pub(super) const BTF: &str = "BTF";
 
 pub(super) fn programs() -> Vec<Check> {
     let known = ProgType::ALL.iter().filter(|&&t| t != ProgType::UNSPEC);
-    let support = |t| match probe::prog_type(t) {
-        Support::Unknown(_) if t == ProgType::STRUCT_OPS => {
-            Support::Unknown("needs a structure of the kernel to attach to; not tried".into())
-        }
-        other => other,
-    };
-    known.map(|&t| Check::tried(PROGRAMS, t.to_string(), || support(t))).collect()
+    known.map(|&t| Check::tried(PROGRAMS, t.to_string(), || probe::prog_type(t))).collect()
 }
 
 pub(super) fn maps() -> Vec<Check> {
-    let known = MapType::ALL.iter().filter(|t| t.0 != 0);
+    let known = MapType::ALL.iter().filter(|&&t| t != MapType::UNSPEC);
     known.map(|&t| Check::tried(MAPS, t.to_string(), || probe::map_type(t))).collect()
 }
 
-/// One helper of each family, with a type of program that uses it.
-const FAMILIES: &[(&str, ProgType)] = &[
-    ("bpf_ringbuf_output", ProgType::TRACEPOINT),
-    ("bpf_perf_event_output", ProgType::TRACEPOINT),
-    ("bpf_user_ringbuf_drain", ProgType::TRACEPOINT),
-    ("bpf_get_stackid", ProgType::TRACEPOINT),
-    ("bpf_get_attach_cookie", ProgType::TRACEPOINT),
-    ("bpf_probe_read_kernel", ProgType::TRACEPOINT),
-    ("bpf_probe_write_user", ProgType::TRACEPOINT),
-    ("bpf_override_return", ProgType::KPROBE),
-    ("bpf_send_signal", ProgType::TRACEPOINT),
-    ("bpf_task_storage_get", ProgType::TRACEPOINT),
-    ("bpf_snprintf_btf", ProgType::TRACEPOINT),
-    ("bpf_loop", ProgType::XDP),
-    ("bpf_for_each_map_elem", ProgType::XDP),
-    ("bpf_timer_init", ProgType::XDP),
-    ("bpf_dynptr_from_mem", ProgType::XDP),
-    ("bpf_kptr_xchg", ProgType::XDP),
-    ("bpf_fib_lookup", ProgType::XDP),
-    ("bpf_redirect_map", ProgType::XDP),
-    ("bpf_skc_lookup_tcp", ProgType::SCHED_CLS),
-    ("bpf_redirect_neigh", ProgType::SCHED_CLS),
-    ("bpf_setsockopt", ProgType::SOCK_OPS),
-    ("bpf_sys_bpf", ProgType::SYSCALL),
+/// A helper of each family.
+const FAMILIES: &[&str] = &[
+    "map_lookup_elem",
+    "map_lookup_percpu_elem",
+    "map_push_elem",
+    "for_each_map_elem",
+    "tail_call",
+    "trace_printk",
+    "trace_vprintk",
+    "snprintf_btf",
+    "perf_event_output",
+    "ringbuf_output",
+    "ringbuf_reserve_dynptr",
+    "user_ringbuf_drain",
+    "get_current_pid_tgid",
+    "get_current_task_btf",
+    "get_current_cgroup_id",
+    "get_ns_current_pid_tgid",
+    "get_attach_cookie",
+    "get_func_ip",
+    "get_func_arg",
+    "get_stackid",
+    "get_stack",
+    "get_task_stack",
+    "get_branch_snapshot",
+    "perf_event_read_value",
+    "probe_read",
+    "probe_read_kernel",
+    "probe_read_user_str",
+    "copy_from_user",
+    "probe_write_user",
+    "override_return",
+    "send_signal",
+    "d_path",
+    "ima_file_hash",
+    "ktime_get_ns",
+    "ktime_get_tai_ns",
+    "spin_lock",
+    "loop",
+    "timer_init",
+    "dynptr_from_mem",
+    "kptr_xchg",
+    "sk_storage_get",
+    "inode_storage_get",
+    "task_storage_get",
+    "cgrp_storage_get",
+    "skb_store_bytes",
+    "skb_load_bytes",
+    "csum_diff",
+    "skb_adjust_room",
+    "xdp_adjust_head",
+    "xdp_load_bytes",
+    "redirect",
+    "redirect_map",
+    "redirect_neigh",
+    "redirect_peer",
+    "fib_lookup",
+    "skc_lookup_tcp",
+    "sk_assign",
+    "tcp_gen_syncookie",
+    "check_mtu",
+    "lwt_push_encap",
+    "msg_push_data",
+    "sk_redirect_map",
+    "bind",
+    "getsockopt",
+    "setsockopt",
+    "get_netns_cookie",
+    "seq_write",
+    "sysctl_get_name",
+    "set_retval",
+    "sys_bpf",
 ];
 
 pub(super) fn helpers() -> Vec<Check> {
-    let check = |&(name, prog_type): &(&str, ProgType)| {
-        let short = name.strip_prefix("bpf_").unwrap_or(name);
-        let proto = helper::by_name(name).or_else(|| helper::by_name(short));
-        Check::tried(HELPERS, name, || match proto.map(|p| u32::try_from(p.id)) {
-            Some(Ok(id)) => probe::helper(prog_type, id),
-            _ => Support::Unknown("skep does not know its number".into()),
-        })
+    let here = ProgType::ALL.iter().filter(|&&t| probe::prog_type(t).is_yes()).count();
+    let check = |&name: &&str| {
+        let full = format!("bpf_{name}");
+        if let Some(reason) = cannot_load() {
+            return Check::new(HELPERS, full, Answer::Unknown, reason);
+        }
+        match helper::by_name(name).map(|row| u32::try_from(row.id)) {
+            Some(Ok(id)) => match probe::helper_types(id) {
+                types if types.len() == here => {
+                    Check::new(HELPERS, full, Answer::Yes, "for every type of program")
+                }
+                types => of_types(HELPERS, full, types),
+            },
+            _ => Check::new(HELPERS, full, Answer::Unknown, "skep does not know its number"),
+        }
     };
     FAMILIES.iter().map(check).collect()
+}
+
+/// The answer with the types of programs that it is for.
+fn of_types(group: &'static str, name: String, types: Vec<ProgType>) -> Check {
+    if types.is_empty() {
+        return Check::new(group, name, Answer::No, "no program type here may call it");
+    }
+    let names: Vec<String> = types.iter().map(ToString::to_string).collect();
+    Check::new(group, name, Answer::Yes, format!("for {}", names.join(", ")))
+}
+
+fn cannot_load() -> Option<String> {
+    match probe::can_load() {
+        Support::Yes => None,
+        Support::No(reason) | Support::Unknown(reason) => Some(reason),
+    }
 }
 
 /// One function of each family, and what the family is.
 const FUNCTIONS: &[(&str, &str)] = &[
     ("bpf_iter_num_new", "open-coded iterators"),
+    ("bpf_iter_task_new", "iterators over tasks"),
     ("bpf_dynptr_from_skb", "dynptrs of packets"),
     ("bpf_dynptr_slice", "slices of dynptrs"),
     ("bpf_obj_new_impl", "own objects"),
+    ("bpf_list_push_front_impl", "lists"),
     ("bpf_rbtree_add_impl", "trees"),
     ("bpf_task_acquire", "references to tasks"),
     ("bpf_cgroup_acquire", "references to cgroups"),
     ("bpf_cpumask_create", "CPU masks"),
     ("bpf_rcu_read_lock", "RCU sections"),
+    ("bpf_preempt_disable", "sections without preemption"),
+    ("bpf_local_irq_save", "sections without interrupts"),
     ("bpf_arena_alloc_pages", "arenas"),
     ("bpf_wq_init", "work queues"),
+    ("bpf_throw", "exceptions"),
+    ("bpf_get_file_xattr", "attributes of files"),
+    ("bpf_crypto_ctx_create", "cryptography"),
+    ("bpf_sock_destroy", "closing sockets"),
     ("bpf_xdp_ct_lookup", "connection tracking"),
     ("bpf_xdp_metadata_rx_hash", "XDP metadata"),
-    ("scx_bpf_dsq_insert", "sched_ext"),
+    ("hid_bpf_get_data", "input devices"),
+    ("scx_bpf_task_cpu", "sched_ext"),
 ];
 
 pub(super) fn kfuncs() -> Vec<Check> {
-    let btf = target::vmlinux_btf();
     let check = |&(name, what): &(&str, &str)| {
-        let support = match &btf {
-            Ok(btf) if btf.find(KindTag::Func, name).next().is_some() => Support::Yes,
-            Ok(_) => Support::No("not in the kernel's BTF".into()),
-            Err(e) => Support::Unknown(e.to_string()),
-        };
-        Check::of(KFUNCS, format!("{name} ({what})"), support)
+        let name = format!("{name} ({what})");
+        let (function, _) = name.split_once(' ').unwrap_or_default();
+        match cannot_load() {
+            Some(reason) => Check::new(KFUNCS, name, Answer::Unknown, reason),
+            None => match probe::kfunc_types(function) {
+                Ok(types) => of_types(KFUNCS, name, types),
+                Err(answer) => Check::of(KFUNCS, name, answer),
+            },
+        }
     };
     FUNCTIONS.iter().map(check).collect()
 }
 
-const fn slot(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Slot {
-    Slot { code, dst, src, off, imm }
-}
-
-/// `r0 = 0`
-const ZERO: Slot = slot(0xb7, 0, 0, 0, 0);
-const EXIT: Slot = slot(0x95, 0, 0, 0, 0);
-/// `*(u64 *)(r10 - 8) = 0`
-const STORE: Slot = slot(0x7a, 10, 0, -8, 0);
-
-/// A program that has an instruction of each level.
-const LEVELS: &[(&str, &[Slot])] = &[
-    ("v2 (unsigned and signed less-than jumps)", &[ZERO, slot(0xa5, 0, 0, 0, 1), EXIT]),
-    (
-        "v3 (32-bit jumps, atomic fetch)",
-        &[ZERO, slot(0xa6, 0, 0, 0, 1), STORE, slot(0xdb, 10, 0, -8, 1), EXIT],
-    ),
-    (
-        "v4 (sign extension, signed division, byte swaps, long jumps)",
-        &[
-            ZERO,
-            slot(0xbf, 0, 0, 8, 0),
-            slot(0x37, 0, 0, 1, 3),
-            slot(0xd7, 0, 0, 0, 16),
-            slot(0x06, 0, 0, 0, 0),
-            EXIT,
-        ],
-    ),
-    ("may_goto (Linux 6.9)", &[ZERO, slot(0xe5, 0, 0, 0, 0), EXIT]),
-    (
-        "load-acquire, store-release (Linux 6.15)",
-        &[ZERO, STORE, slot(0xdb, 0, 10, -8, 0x100), EXIT],
-    ),
-];
-
 pub(super) fn isa() -> Vec<Check> {
-    let check = |&(name, slots): &(&str, &[Slot])| {
-        let load = ProgramLoad::new("probe", ProgType::SOCKET_FILTER, slots);
-        Check::tried(ISA, name, || loads(&load))
+    let check = |row: &probe::Instruction| {
+        let level = row.level.map_or_else(|| "beyond v4".to_owned(), |level| format!("v{level}"));
+        Check::of(ISA, format!("{level}: {}", row.name), row.probe())
     };
-    LEVELS.iter().map(check).collect()
+    INSTRUCTIONS.iter().map(check).collect()
 }
 
-/// Does the kernel take this program? When it takes none at all from this process, that says
-/// nothing about this one.
-pub(super) fn loads(load: &ProgramLoad<'_>) -> Support {
-    match probe::can_load() {
-        Support::Yes => {}
-        Support::No(reason) | Support::Unknown(reason) => return Support::Unknown(reason),
-    }
-    match Program::load(load) {
-        Ok(_) => Support::Yes,
-        Err(e) => Support::No(reason(&e)),
-    }
-}
-
-/// The kernel's own reason.
-fn reason(e: &LoadError) -> String {
-    let whole = match e {
-        LoadError::Rejected { summary, .. } => summary.clone(),
-        LoadError::Refused { source, hint: Some(hint), .. } => {
-            format!("{} ({hint})", source.source)
-        }
-        LoadError::Refused { source, .. } => format!("BPF_PROG_LOAD: {}", source.source),
-        _ => e.to_string(),
-    };
-    whole.trim().to_owned()
+pub(super) fn btf() -> Vec<Check> {
+    let kinds = probe::btf_kinds().into_iter();
+    kinds.map(|(name, support)| Check::of(BTF, name, support)).collect()
 }
