@@ -42,6 +42,10 @@ pub(super) fn make_smallest(map_type: MapType) -> Result<Map, Failed> {
         // Programs with an arena must know where user space would see it.
         def.extra = 1 << 44;
     }
+    if rule.needs == MapNeeds::Types {
+        // As large as the type that is given for it.
+        def.value_size = 4;
+    }
     let inner = map_type.is_map_in_map().then(|| {
         let inner = MapDef { map_type: MapType::HASH, ..def };
         Map::create("probe", inner, None, None)
