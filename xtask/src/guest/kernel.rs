@@ -22,7 +22,15 @@ pub(crate) struct Known {
     /// Where the image's package is empty: what stands for `linux-image` in the names of those
     /// that it depends on.
     parts: &'static [&'static str],
+    /// QEMU's name of the processor.
+    processor: &'static str,
 }
+
+/// QEMU 7.2 emulates `gs cmpxchg16b` wrongly now and then, and 6.12 dies of it.
+const WITHOUT_CX16: &str = "max,-cx16";
+/// Without that instruction kernels from 6.18 on have no memory for arenas, timers and values
+/// beside sockets: `kmalloc_nolock` needs it.
+const WITH_CX16: &str = "max";
 
 impl Known {
     const fn new(
@@ -30,7 +38,7 @@ impl Known {
         suite: &'static str,
         package: (&'static str, &'static str),
     ) -> Self {
-        Self { name, suite, package, parts: &[] }
+        Self { name, suite, package, parts: &[], processor: WITHOUT_CX16 }
     }
 }
 
@@ -41,9 +49,16 @@ pub(crate) const NAMES: &[Known] = &[
     Known::new("6.12", "bookworm-backports", ("linux-image-6.12.", "-cloud-amd64")),
     Known {
         parts: &["linux-binary", "linux-modules"],
+        processor: WITH_CX16,
         ..Known::new("7.2", "sid", ("linux-image-7.2.", "-cloud-amd64"))
     },
 ];
+
+/// The processor that a kernel boots on.
+pub(crate) fn processor(name: &str) -> &'static str {
+    let known = NAMES.iter().find(|known| known.name == name);
+    known.map_or(WITHOUT_CX16, |known| known.processor)
+}
 
 /// The key that Debian's release files are signed with, as its own package installs it.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";

@@ -115,7 +115,7 @@ pub(crate) fn run(root: &Path, kernels: &[&str]) -> anyhow::Result<Vec<Outcome>>
     let mut outcomes = Vec::new();
     for name in kernels {
         let result = match kernel::get(root, name) {
-            Ok(home) => run_one(root, &home, &busybox, &tests)
+            Ok(home) => run_one(root, name, &home, &busybox, &tests)
                 .unwrap_or_else(|error| Result::Died(format!("{error:#}"))),
             Err(error) => Result::Skipped(format!("{error:#}")),
         };
@@ -124,7 +124,13 @@ pub(crate) fn run(root: &Path, kernels: &[&str]) -> anyhow::Result<Vec<Outcome>>
     Ok(outcomes)
 }
 
-fn run_one(root: &Path, home: &Path, busybox: &Path, tests: &[Test]) -> anyhow::Result<Result> {
+fn run_one(
+    root: &Path,
+    name: &str,
+    home: &Path,
+    busybox: &Path,
+    tests: &[Test],
+) -> anyhow::Result<Result> {
     let mut image = image::Image::new(busybox)?;
     for data in DATA {
         image.add_tree(&root.join(data))?;
@@ -144,7 +150,7 @@ fn run_one(root: &Path, home: &Path, busybox: &Path, tests: &[Test]) -> anyhow::
     for (index, module) in modules::in_order(home)?.into_iter().enumerate() {
         image.add_module(index, &module);
     }
-    let output = qemu::run(home, image, LIMIT)?;
+    let output = qemu::run(home, image, kernel::processor(name), LIMIT)?;
     println!("{}", output.text);
     let mut summary = Summary::default();
     for line in output.text.lines() {

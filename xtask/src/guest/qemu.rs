@@ -25,16 +25,20 @@ pub(super) struct Output {
 /// The line that the guest prints last.
 const DONE: &str = "guest done failed=";
 
-/// Boots `home/vmlinux` with `image` and waits for its end, at most `limit`.
-pub(super) fn run(home: &Path, image: Image, limit: Duration) -> anyhow::Result<Output> {
+/// Boots `home/vmlinux` with `image` on a `processor` and waits for its end, at most `limit`.
+pub(super) fn run(
+    home: &Path,
+    image: Image,
+    processor: &str,
+    limit: Duration,
+) -> anyhow::Result<Output> {
     let archive = home.join("initramfs.cpio");
     let (console, out) = (home.join("console.txt"), home.join("output.txt"));
     fs::write(&archive, image.finish()).context("cannot write the initramfs")?;
 
     let mut qemu = Command::new("qemu-system-x86_64")
         .args(["-machine", "microvm,acpi=off,rtc=on", "-accel", "tcg,thread=multi"])
-        // QEMU 7.2 emulates `gs cmpxchg16b` wrongly now and then, and 6.12 dies of it.
-        .args(["-cpu", "max,-cx16", "-smp", "1", "-m", "1024"])
+        .args(["-cpu", processor, "-smp", "1", "-m", "1024"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .arg("-chardev")
         .arg(format!("file,id=console,path={}", console.display()))
