@@ -91,6 +91,7 @@ impl<'a> ObjectWriter<'a> {
             elf: Writer::default(),
             types: self.spec.btf.as_ref().map_or_else(Builder::new, Builder::from_btf),
             maps: HashMap::new(),
+            data: HashMap::new(),
             externs: HashMap::new(),
             sections: BTreeMap::new(),
             values: Vec::new(),
@@ -114,6 +115,8 @@ struct File<'a> {
     types: Builder,
     /// What a `lddw` of each map refers to.
     maps: HashMap<usize, SymbolId>,
+    /// What a `lddw` of an address in each map of variables, or arena, refers to.
+    data: HashMap<usize, SymbolId>,
     /// Symbols of externs.
     externs: HashMap<usize, SymbolId>,
     /// Sections with variables, by name.
@@ -135,8 +138,9 @@ impl File<'_> {
         self.notes()?;
         self.externs();
 
-        let (maps, externs, spec) = (&self.maps, &self.externs, self.spec);
-        let target = |live: RelocTarget| target(spec, maps, externs, live);
+        let (maps, data, externs) = (&self.maps, &self.data, &self.externs);
+        let spec = self.spec;
+        let target = |live: RelocTarget| target(spec, (maps, data), externs, live);
         let (programs, info) = code.write(&mut self.elf, &target)?;
         for pointer in &self.values {
             let symbol = match pointer.value {
@@ -233,10 +237,8 @@ impl File<'_> {
                 _ => self.elf.section(section, flags, data)?,
             };
             self.sections.insert(section.to_owned(), id);
-            if map.origin != MapOrigin::Btf {
-                let symbol = self.elf.section_symbol(id);
-                self.maps.insert(at, symbol);
-            }
+            let symbol = self.elf.section_symbol(id);
+            self.data.insert(at, symbol);
         }
         Ok(())
     }
@@ -401,17 +403,20 @@ fn numbered(spec: &ObjectSpec, wanted: impl Fn(MapOrigin) -> bool) -> Vec<(usize
 /// What an engine's reference is in the file.
 fn target(
     spec: &ObjectSpec,
-    maps: &HashMap<usize, SymbolId>,
+    (maps, data): (&HashMap<usize, SymbolId>, &HashMap<usize, SymbolId>),
     externs: &HashMap<usize, SymbolId>,
     live: RelocTarget,
 ) -> Option<Target> {
     match live {
-        RelocTarget::Map(at) => Some(Target { symbol: *maps.get(&at)?, addend: 0 }),
+        RelocTarget::Map(at) => {
+            Some(Target { symbol: *maps.get(&at).or(data.get(&at))?, addend: 0 })
+        }
         RelocTarget::Ksym(at) => Some(Target { symbol: *externs.get(&at)?, addend: 0 }),
         RelocTarget::Kfunc(at) => Some(Target { symbol: *externs.get(&at)?, addend: -1 }),
         RelocTarget::MapValue { map, offset } => {
             if spec.maps.get(map)?.origin != MapOrigin::Kconfig {
-                return Some(Target { symbol: *maps.get(&map)?, addend: offset.cast_signed() });
+                let symbol = *data.get(&map).or(maps.get(&map))?;
+                return Some(Target { symbol, addend: offset.cast_signed() });
             }
             // The value that contains the place.
             let mut values = spec.externs.iter().enumerate();
