@@ -21,6 +21,7 @@ pub mod ringbuf;
 mod sweep;
 mod sys;
 pub mod target;
+pub mod user_ringbuf;
 
 pub use btf::{Btf, SectionLayout};
 pub use error::{HereError, LoadError, MapError, StructOpsProblem, TargetError, VerifierLog};
@@ -28,4 +29,4 @@ pub use link::{AttachError, Link, Target, attach, attach_with};
 pub use map::{Keys, Map, MapBtf, Memory};
 pub use object::{LoadOptions, Object, StructOps};
 pub use program::{Program, ProgramLoad};
-pub use sys::{ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, possible_cpus};
+pub use sys::{ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, pidfd, possible_cpus};

@@ -1,6 +1,8 @@
 //! A live kernel map.
 
 mod memory;
+mod owned;
+mod percpu;
 mod redirect;
 mod walk;
 
@@ -8,9 +10,10 @@ use std::{
     fmt,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
+    sync::{Arc, Mutex},
 };
 
-use skep_abi::{MapDef, MapFlags, MapType, UpdateMode};
+use skep_abi::{MapDef, MapFlags, MapNeeds, MapRule, MapType, UpdateMode};
 
 use crate::{
     error::MapError,
@@ -28,6 +31,8 @@ pub struct Map {
     fd: MapFd,
     name: String,
     def: MapDef,
+    /// Where an arena is in this process, once it is.
+    arena: Mutex<Option<Arc<Mapping>>>,
 }
 
 /// BTF for a map: the descriptor and the ids of its key and value types.
@@ -75,7 +80,10 @@ impl Map {
     ///
     /// What depends on the machine is filled in: a perf event array of 0 entries gets one per
     /// possible CPU, a ring buffer's size becomes a power of two of whole pages. A kernel that
-    /// refuses the BTF gets the map without it.
+    /// refuses the BTF gets the map without it, unless it is one of those that have to have it
+    /// ([`MapNeeds::Types`]). An arena is mapped into this process, at the address of its
+    /// definition or, where that names none, at one that the kernel chooses: programs that use it
+    /// can be loaded then.
     ///
     /// # Errors
     ///
@@ -95,13 +103,18 @@ impl Map {
         let mut new =
             sys::MapCreate { name, def, inner: inner.map(Self::as_fd), btf, kernel_value: None };
         let fd = match MapFd::create(&new) {
-            Err(e) if new.btf.is_some() && e.command == "BPF_MAP_CREATE" => {
+            Err(e) if refused_types(&e, &new) => {
                 new.btf = None;
                 MapFd::create(&new)
             }
             other => other,
         };
-        Ok(Self { fd: fd.map_err(fail)?, name: name.to_owned(), def })
+        let fd = fd.map_err(fail)?;
+        let map = Self { fd, name: name.to_owned(), def, arena: Mutex::default() };
+        if def.map_type == MapType::ARENA {
+            map.map_arena().map_err(fail)?;
+        }
+        Ok(map)
     }
 
     /// Makes a map of `struct_ops`, whose value is of a type of the kernel. `btf` is the object's.
@@ -118,7 +131,8 @@ impl Map {
         let (btf, kernel_value) = (Some((btf, 0, 0)), Some(value));
         let new = sys::MapCreate { name, def, inner: None, btf, kernel_value };
         let fail = |source| MapError { map: name.to_owned(), source };
-        Ok(Self { fd: MapFd::create(&new).map_err(fail)?, name: name.to_owned(), def })
+        let fd = MapFd::create(&new).map_err(fail)?;
+        Ok(Self { fd, name: name.to_owned(), def, arena: Mutex::default() })
     }
 
     /// Opens a pinned map.
@@ -144,7 +158,7 @@ impl Map {
             extra: info.map_extra,
             numa_node: 0,
         };
-        Ok(Self { fd, name: info.name(), def })
+        Ok(Self { fd, name: info.name(), def, arena: Mutex::default() })
     }
 
     /// Pins the map at a path of a bpf file system.
@@ -283,8 +297,9 @@ impl Map {
         self.found(self.fd.lookup(&[], &mut value, 0))
     }
 
-    /// Stores a map, program or perf event in a map that holds descriptors (map-in-map, prog
-    /// array, perf event array, cgroup array, sockmap).
+    /// Stores a map, program, perf event, cgroup or socket in a map that holds descriptors
+    /// (map-in-map, prog array, perf event array, cgroup array, sockmap, array of reuseport
+    /// sockets, map of AF_XDP sockets).
     ///
     /// # Errors
     ///
@@ -320,24 +335,6 @@ impl Map {
         self.fd.freeze().map_err(|e| self.fail(e))
     }
 
-    /// Maps the values of an array into this process, where programs see changes at once and one
-    /// variable can be changed without writing the others back.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` when it is not an array with [`MapFlags::MMAPABLE`]; `EPERM` when it is frozen.
-    pub fn memory(&self) -> Result<Memory, MapError> {
-        if self.def.map_type != MapType::ARRAY || !self.def.flags.contains(MapFlags::MMAPABLE) {
-            let hint = "only arrays made with BPF_F_MMAPABLE can be mapped";
-            return Err(self.fail(SysError::errno_of("mmap", libc::EINVAL, hint)));
-        }
-        let stride = (self.def.value_size as usize).next_multiple_of(8);
-        let len = stride.saturating_mul(self.def.max_entries as usize);
-        let mapped = len.next_multiple_of(sys::page_bytes() as usize);
-        let mapping = Mapping::new(self.as_fd(), 0, mapped, true).map_err(|e| self.fail(e))?;
-        Ok(Memory { mapping, len })
-    }
-
     fn fail(&self, source: SysError) -> MapError {
         MapError { map: self.name.clone(), source }
     }
@@ -365,6 +362,16 @@ fn flags(mode: UpdateMode) -> u64 {
     }
 }
 
+/// Does the kernel make such maps only with types of keys and values?
+fn needs_types(map_type: MapType) -> bool {
+    MapRule::of(map_type).is_some_and(|rule| rule.needs == MapNeeds::Types)
+}
+
+/// Might the kernel make the map without its types?
+fn refused_types(e: &SysError, new: &sys::MapCreate<'_>) -> bool {
+    e.command == "BPF_MAP_CREATE" && new.btf.is_some() && !needs_types(new.def.map_type)
+}
+
 /// Fills in what depends on the machine.
 fn adjust(def: MapDef) -> Result<MapDef, SysError> {
     let cpus = sys::cpu_numbers().map_err(|e| SysError::new("counting possible CPUs", e))?;
@@ -376,6 +383,8 @@ pub(crate) fn adjusted(def: MapDef) -> MapDef {
     adjust(def).unwrap_or(def)
 }
 
+#[cfg(test)]
+mod each_type;
 #[cfg(test)]
 mod rules_tests;
 #[cfg(test)]

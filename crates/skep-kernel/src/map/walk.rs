@@ -5,7 +5,7 @@ use skep_abi::UpdateMode;
 use super::{Map, flags};
 use crate::{
     error::MapError,
-    sys::{Batch, BatchEnd},
+    sys::{Batch, BatchEnd, ENOTSUPP, SysError},
 };
 
 impl Map {
@@ -90,8 +90,47 @@ impl Map {
         Ok(pairs.map(|(k, v)| (k.to_vec(), v.to_vec())).collect())
     }
 
-    /// Stores many entries at once: `keys` and `values` one after the other. The number is how
-    /// many were stored, also beside an error.
+    /// Takes all entries out: by batches where the kernel has them for this type, else one by one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; what was taken out until then is lost.
+    pub fn drain(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MapError> {
+        let most = self.def.max_entries as usize;
+        let mut room = self.batch_room();
+        let mut out = Vec::new();
+        // What programs add meanwhile may be taken out too, but not for ever.
+        while out.len() < most.saturating_mul(2).max(1) {
+            match self.drain_batch(room) {
+                Ok(taken) if taken.is_empty() => return Ok(out),
+                Ok(taken) => out.extend(taken),
+                Err(e) if e.errno() == libc::ENOSPC && room < most => {
+                    room = room.saturating_mul(4).min(most);
+                }
+                Err(e) if lacks_batches(&e.source) && out.is_empty() => return self.drain_by_key(),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(out)
+    }
+
+    pub(super) fn drain_by_key(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, MapError> {
+        let keys: Vec<_> = self.keys().collect::<Result<_, _>>()?;
+        let mut out = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(value) = self.lookup_vec(&key)? else { continue };
+            match self.fd.delete(&key) {
+                Ok(()) => out.push((key, value)),
+                Err(e) if e.errno() == libc::ENOENT => {}
+                Err(e) => return Err(self.fail(e)),
+            }
+        }
+        Ok(out)
+    }
+
+    /// Stores many entries: `keys` and `values` one after the other, at once where the kernel has
+    /// batches for this type, else one by one. The number is how many were stored, also beside an
+    /// error.
     ///
     /// # Errors
     ///
@@ -104,10 +143,18 @@ impl Map {
         mode: UpdateMode,
     ) -> (usize, Result<(), MapError>) {
         let (done, result) = self.fd.update_batch(keys, values, flags(mode));
-        (done, result.map_err(|e| self.fail(e)))
+        match result {
+            Err(e) if done == 0 && lacks_batches(&e) => {
+                let (key, value) = (self.def.key_size as usize, self.value_bytes());
+                let pairs = keys.chunks_exact(key).zip(values.chunks_exact(value));
+                one_by_one(pairs, |(key, value)| self.update(key, value, mode))
+            }
+            result => (done, result.map_err(|e| self.fail(e))),
+        }
     }
 
-    /// Removes many entries at once. The number is how many were removed, also beside an error.
+    /// Removes many entries, at once where the kernel has batches for this type, else one by one.
+    /// The number is how many were removed, also beside an error.
     ///
     /// # Errors
     ///
@@ -115,8 +162,35 @@ impl Map {
     #[doc(alias = "BPF_MAP_DELETE_BATCH")]
     pub fn delete_batch(&self, keys: &[u8]) -> (usize, Result<(), MapError>) {
         let (done, result) = self.fd.delete_batch(keys);
-        (done, result.map_err(|e| self.fail(e)))
+        match result {
+            Err(e) if done == 0 && lacks_batches(&e) => {
+                one_by_one(keys.chunks_exact(self.def.key_size as usize), |key| self.delete(key))
+            }
+            result => (done, result.map_err(|e| self.fail(e))),
+        }
     }
+}
+
+/// Is this how a kernel says that it has no batches, or none for this type? What our own checks
+/// found wrong has a hint, and no kernel was asked.
+fn lacks_batches(e: &SysError) -> bool {
+    let by_kernel = matches!(e.errno(), libc::EINVAL | libc::EOPNOTSUPP) && e.hint.is_none();
+    by_kernel || e.errno() == ENOTSUPP
+}
+
+/// Does what a batch would: up to the first that fails.
+fn one_by_one<T>(
+    all: impl Iterator<Item = T>,
+    act: impl Fn(T) -> Result<(), MapError>,
+) -> (usize, Result<(), MapError>) {
+    let mut done = 0;
+    for one in all {
+        if let Err(e) = act(one) {
+            return (done, Err(e));
+        }
+        done += 1;
+    }
+    (done, Ok(()))
 }
 
 /// Keys of a map, from [`Map::keys`].

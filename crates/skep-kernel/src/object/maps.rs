@@ -111,6 +111,10 @@ fn one(
     if let Some(path) = &pin
         && let Some(map) = reuse(spec, path)?
     {
+        if spec.def.map_type == MapType::ARENA {
+            let place = map.map_arena();
+            place.map_err(|source| LoadError::Map { map: spec.name.clone(), source })?;
+        }
         return Ok(map);
     }
     let map = create(spec, btf)?;
@@ -164,6 +168,9 @@ fn map_failed(e: MapError) -> LoadError {
 
 /// Stores the initial value of global data, and freezes what the program may not change.
 fn fill_data(spec: &MapSpec, map: &Map, data: &[u8]) -> Result<(), LoadError> {
+    if spec.def.map_type == MapType::ARENA {
+        return fill_arena(spec, map, data);
+    }
     // A map is born zeroed.
     if data.iter().any(|&byte| byte != 0) {
         let key = vec![0; spec.def.key_size as usize];
@@ -174,6 +181,24 @@ fn fill_data(spec: &MapSpec, map: &Map, data: &[u8]) -> Result<(), LoadError> {
     if matches!(spec.origin, MapOrigin::Rodata | MapOrigin::Kconfig) {
         map.freeze().map_err(map_failed)?;
     }
+    Ok(())
+}
+
+/// Stores the variables of an arena in its first pages, where the object's addresses point.
+fn fill_arena(spec: &MapSpec, map: &Map, data: &[u8]) -> Result<(), LoadError> {
+    let place = map.map_arena();
+    let place = place.map_err(|source| LoadError::Map { map: spec.name.clone(), source })?;
+    let wrong = |reason| Err(LoadError::MapDefinition { map: spec.name.clone(), reason });
+    if data.len() > place.len() {
+        let (size, room) = (data.len(), place.len());
+        return wrong(format!("its variables have {size} bytes, the arena {room}"));
+    }
+    if spec.def.flags.contains(MapFlags::SEGV_ON_FAULT) {
+        return wrong(
+            "with BPF_F_SEGV_ON_FAULT nothing can give its variables their values".into(),
+        );
+    }
+    place.paste(0, data);
     Ok(())
 }
 

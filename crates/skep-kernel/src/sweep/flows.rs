@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use skep_abi::{AttachType, MapDef, MapFlags, MapType, ProgType, UpdateMode};
+use skep_abi::{AttachType, MapDef, MapFlags, MapRule, MapType, ProgType, UpdateMode};
 use skep_isa::Slot;
 use skep_object::ObjectSpec;
 use skep_testing::{repository, require_kernel, sandbox};
@@ -14,7 +14,8 @@ use crate::{
     link::{self, IterTarget, PerfEvent, Rate, Uprobe},
     perf::PerfConsumer,
     probe,
-    ringbuf::RingConsumer,
+    ringbuf::{RingConsumer, RingSet},
+    user_ringbuf::UserRing,
 };
 
 fn spec(path: &str) -> ObjectSpec {
@@ -141,12 +142,47 @@ fn entries_of_maps() {
     };
     let dispensable = [
         ("BPF_MAP_LOOKUP_BATCH", 0, "one by one"),
+        ("BPF_MAP_UPDATE_BATCH", libc::EINVAL, "one by one"),
+        ("BPF_MAP_DELETE_BATCH", libc::EINVAL, "one by one"),
         ("BPF_MAP_LOOKUP_ELEM", libc::ENOENT, "it is not there"),
         ("BPF_MAP_GET_NEXT_KEY", libc::ENOENT, "there are no more"),
         ("BPF_MAP_LOOKUP_AND_DELETE_ELEM", libc::ENOENT, "it is not there"),
         ("BPF_MAP_LOOKUP_AND_DELETE_BATCH", libc::ENOENT, "there are no more"),
     ];
     sweep_alone(each, &["'swept_hash'", "'swept_queue'"], &dispensable);
+}
+
+#[test]
+fn memory_of_maps() {
+    require_kernel!(probe::can_load().into_result());
+    let rule = |t| MapRule::of(t).expect("a type of the table").smallest(4096);
+    let array = MapDef { flags: MapFlags::MMAPABLE, ..rule(MapType::ARRAY) };
+    let user_rings = probe::map_type(MapType::USER_RINGBUF).is_yes();
+    let def = rule(MapType::ARENA);
+    let arenas = Map::create("arena", def, None, None).is_ok();
+    let each = || -> Outcome {
+        let rings = (0..2).map(|_| map_or("swept_ring", MapType::RINGBUF, (0, 0, 4096)));
+        let rings = rings.map(|ring| ring.map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+        let mut set = RingSet::new(rings)?;
+        set.poll(Duration::from_millis(1), |_, _| {});
+        Map::create("swept_array", array, None, None)?.memory()?;
+        if user_rings {
+            let user = map_or("swept_user", MapType::USER_RINGBUF, (0, 0, 4096))?;
+            UserRing::new(Arc::new(user))?.send(&[1; 8])?;
+        }
+        if arenas {
+            Map::create("swept_arena", def, None, None)?.memory()?;
+        }
+        Ok(())
+    };
+    let names =
+        ["'swept_ring'", "'swept_array'", "'swept_user'", "'swept_arena'", "'ring buffers'"];
+    let dispensable = [
+        ("poll", 0, "the wait ends early"),
+        ("mmap", libc::EPERM, "read-only"),
+        ("mmap", libc::EACCES, "read-only"),
+    ];
+    sweep_alone(each, &names, &dispensable);
 }
 
 fn map_or(name: &str, map_type: MapType, sizes: (u32, u32, u32)) -> Result<Map, crate::MapError> {

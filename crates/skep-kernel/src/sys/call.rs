@@ -38,7 +38,9 @@ pub(crate) enum Call<'a> {
         fd: BorrowedFd<'a>,
         buffer: &'a mut [u8],
     },
+    /// `at` is the address that it must have, 0 for any.
     Mmap {
+        at: usize,
         fd: BorrowedFd<'a>,
         offset: libc::off_t,
         len: usize,
@@ -51,6 +53,15 @@ pub(crate) enum Call<'a> {
     Poll {
         fds: &'a mut [libc::pollfd],
         millis: libc::c_int,
+    },
+    EpollCreate,
+    PidfdOpen {
+        pid: u32,
+    },
+    /// Adds a descriptor that can be read when there is something.
+    EpollAdd {
+        epoll: BorrowedFd<'a>,
+        fd: BorrowedFd<'a>,
     },
     Socket {
         domain: libc::c_int,
@@ -123,6 +134,9 @@ impl Call<'_> {
             Self::Mmap { .. } => "mmap",
             Self::Munmap { .. } => "munmap",
             Self::Poll { .. } => "poll",
+            Self::EpollCreate => "epoll_create1",
+            Self::PidfdOpen { .. } => "pidfd_open",
+            Self::EpollAdd { .. } => "epoll_ctl",
             Self::Socket { .. } => "socket",
             Self::Bind { .. } => "bind",
             Self::Send { .. } => "send",
@@ -249,11 +263,14 @@ unsafe fn perform(call: &mut Call<'_>) -> io::Result<libc::c_long> {
             // SAFETY: the kernel writes at most the buffer's length.
             long(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) })
         }
-        Call::Mmap { fd, offset, len, prot } => {
-            let (anywhere, fd) = (std::ptr::null_mut(), fd.as_raw_fd());
-            // SAFETY: a new mapping at an address of the kernel's choice touches none of our
-            // memory.
-            let at = unsafe { libc::mmap(anywhere, *len, *prot, libc::MAP_SHARED, fd, *offset) };
+        Call::Mmap { at, fd, offset, len, prot } => {
+            let (place, fd) = (std::ptr::without_provenance_mut(*at), fd.as_raw_fd());
+            let fixed = if *at == 0 { 0 } else { libc::MAP_FIXED_NOREPLACE };
+            let flags = libc::MAP_SHARED | fixed;
+            // SAFETY: a new mapping touches none of our memory: it is at an address of the
+            // kernel's choice, or at one where nothing is (a kernel before 4.17, which does not
+            // know the flag for that, takes the address as a wish).
+            let at = unsafe { libc::mmap(place, *len, *prot, flags, fd, *offset) };
             // The one call whose failure is not negative, and whose success may be.
             return match at {
                 libc::MAP_FAILED => Err(io::Error::last_os_error()),
@@ -268,6 +285,21 @@ unsafe fn perform(call: &mut Call<'_>) -> io::Result<libc::c_long> {
             let count = libc::nfds_t::try_from(fds.len()).unwrap_or(libc::nfds_t::MAX);
             // SAFETY: the kernel reads and writes `count` entries, which is how many there are.
             unsafe { libc::poll(fds.as_mut_ptr(), count, *millis) }.into()
+        }
+        Call::EpollCreate => {
+            // SAFETY: takes a number only.
+            unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }.into()
+        }
+        Call::PidfdOpen { pid } => {
+            // SAFETY: takes numbers only.
+            unsafe { libc::syscall(libc::SYS_pidfd_open, *pid, 0) }
+        }
+        Call::EpollAdd { epoll, fd } => {
+            let events = libc::EPOLLIN.cast_unsigned();
+            let mut event = libc::epoll_event { events, u64: 0 };
+            let (set, fd, add) = (epoll.as_raw_fd(), fd.as_raw_fd(), libc::EPOLL_CTL_ADD);
+            // SAFETY: the kernel reads one event, which lives past the call.
+            unsafe { libc::epoll_ctl(set, add, fd, &raw mut event) }.into()
         }
         Call::Socket { domain, kind, protocol } => {
             // SAFETY: takes numbers only.

@@ -21,6 +21,30 @@ pub(crate) fn detached_mount(fs_type: &CStr) -> Result<OwnedFd, SysError> {
     unsafe { issue_fd(&mut Call::FsMount { context: context.as_fd() }) }
 }
 
+/// A descriptor of a process, which names its main task where a map keeps values beside tasks
+/// ([`Map::storage`](crate::Map::storage)).
+///
+/// # Errors
+///
+/// `ESRCH` when there is no such process.
+#[doc(alias = "pidfd_open")]
+pub fn pidfd(pid: u32) -> Result<OwnedFd, SysError> {
+    // SAFETY: passes no address, and returns a new descriptor.
+    unsafe { issue_fd(&mut Call::PidfdOpen { pid }) }
+}
+
+/// A descriptor that can be read when one of those added to it can.
+pub(crate) fn epoll_create() -> Result<OwnedFd, SysError> {
+    // SAFETY: passes no address, and returns a new descriptor.
+    unsafe { issue_fd(&mut Call::EpollCreate) }
+}
+
+/// Adds a descriptor; closing its last copy takes it out again.
+pub(crate) fn epoll_add(epoll: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), SysError> {
+    // SAFETY: passes no address of ours.
+    unsafe { issue(&mut Call::EpollAdd { epoll, fd }) }.map(drop)
+}
+
 /// Waits until one of `fds` (ring buffers, perf buffers) can be read, or the time is over. False when
 /// the time is over, or a signal arrived.
 ///
@@ -28,10 +52,17 @@ pub(crate) fn detached_mount(fs_type: &CStr) -> Result<OwnedFd, SysError> {
 ///
 /// `EINVAL` when there are more descriptors than the process may have.
 pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Duration) -> Result<bool, SysError> {
-    let mut polled: Vec<libc::pollfd> = fds
-        .iter()
-        .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
-        .collect();
+    wait(fds, libc::POLLIN, timeout)
+}
+
+/// As [`wait_readable`], until there is room in `fd` (a user ring buffer).
+pub(crate) fn wait_writable(fd: BorrowedFd<'_>, timeout: Duration) -> Result<bool, SysError> {
+    wait(&[fd], libc::POLLOUT, timeout)
+}
+
+fn wait(fds: &[BorrowedFd<'_>], events: i16, timeout: Duration) -> Result<bool, SysError> {
+    let mut polled: Vec<libc::pollfd> =
+        fds.iter().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }).collect();
     // Rounded up: a wait of less than a millisecond must not become a busy loop.
     let millis = timeout.as_micros().div_ceil(1000);
     let millis = libc::c_int::try_from(millis).unwrap_or(libc::c_int::MAX);

@@ -1,4 +1,4 @@
-//! Memory shared with the kernel: ring buffers and perf buffers.
+//! Memory shared with the kernel: ring buffers, perf buffers, arrays, arenas.
 //!
 //! The kernel writes while we read. Positions and record headers are read and written atomically;
 //! data is copied out, never borrowed.
@@ -35,15 +35,47 @@ impl Mapping {
         len: usize,
         writable: bool,
     ) -> Result<Self, SysError> {
-        let prot = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         let too_far = |_| SysError::errno_of("mmap", libc::EOVERFLOW, "offset beyond 63 bits");
         let offset = libc::off_t::try_from(offset).map_err(too_far)?;
-        // SAFETY: passes no address.
-        let at = unsafe { issue(&mut Call::Mmap { fd, offset, len, prot }) }?;
+        Self::map(0, fd, offset, len, writable)
+    }
+
+    /// Maps `len` bytes from the start of what `fd` offers, writable, at `address` where that is
+    /// not 0. `len` must not be 0.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` when something of this process is there already.
+    pub(crate) fn at(fd: BorrowedFd<'_>, address: u64, len: usize) -> Result<Self, SysError> {
+        let wanted = usize::try_from(address)
+            .map_err(|_| SysError::errno_of("mmap", libc::ENOMEM, "no such address here"))?;
+        let mapping = Self::map(wanted, fd, 0, len, true)?;
+        if address != 0 && mapping.start() != address {
+            let hint = "the kernel put it elsewhere";
+            return Err(SysError::errno_of("mmap", libc::EEXIST, hint));
+        }
+        Ok(mapping)
+    }
+
+    fn map(
+        at: usize,
+        fd: BorrowedFd<'_>,
+        offset: libc::off_t,
+        len: usize,
+        writable: bool,
+    ) -> Result<Self, SysError> {
+        let prot = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        // SAFETY: passes no address of memory that is ours.
+        let at = unsafe { issue(&mut Call::Mmap { at, fd, offset, len, prot }) }?;
         let at = usize::try_from(at.cast_unsigned()).expect("an address is as long as a pointer");
         let at = NonNull::new(std::ptr::with_exposed_provenance_mut(at))
-            .expect("a mapping without a fixed address is never at 0");
+            .expect("no mapping is at 0: nobody asks for it");
         Ok(Self { at, len, writable })
+    }
+
+    /// The address of the first byte.
+    pub(crate) fn start(&self) -> u64 {
+        self.at.as_ptr().addr() as u64
     }
 
     fn address(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
@@ -74,6 +106,23 @@ impl Mapping {
         let at = self.address(offset, 4, 4).cast::<u32>();
         // SAFETY: 4 aligned bytes inside the mapping; the kernel writes them as one word.
         unsafe { AtomicU32::from_ptr(at) }.load(Ordering::Acquire)
+    }
+
+    /// Writes a 32-bit word of a record header.
+    pub(crate) fn store_u32(&self, offset: usize, value: u32) {
+        assert!(self.writable, "only writable mappings are stored to");
+        let at = self.address(offset, 4, 4).cast::<u32>();
+        // SAFETY: as for `load_u32`, and the mapping is writable.
+        unsafe { AtomicU32::from_ptr(at) }.store(value, Ordering::Release);
+    }
+
+    /// Copies bytes into the mapping, at a place that the kernel does not read yet.
+    pub(crate) fn paste(&self, offset: usize, from: &[u8]) {
+        assert!(self.writable, "only writable mappings are stored to");
+        let to = self.address(offset, from.len(), 1);
+        // SAFETY: `to` has room for all of `from` inside the writable mapping, which no slice of
+        // ours overlaps. If the kernel did read meanwhile, it would get a mixture of plain bytes.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
     }
 
     /// Appends `len` bytes to `to`.
@@ -142,6 +191,11 @@ impl Mapping {
                 unsafe { AtomicU8::from_ptr(to) }.store(byte, RELAXED);
             }
         }
+    }
+
+    /// May it be written to?
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Length in bytes.

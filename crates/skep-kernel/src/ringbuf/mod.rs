@@ -1,4 +1,6 @@
-//! Consumer of a BPF ring buffer.
+//! Consumers of BPF ring buffers: of one, and of several at once.
+
+mod set;
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
@@ -6,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use skep_abi::MapType;
+use skep_abi::{MapFlags, MapType};
+
+pub use self::set::RingSet;
 
 use crate::{
     error::MapError,
@@ -44,11 +48,16 @@ impl RingConsumer {
     ///
     /// # Errors
     ///
-    /// `EINVAL` when `map` is not a ring buffer; `EPERM` when it is frozen.
+    /// `EINVAL` when `map` is not a ring buffer, or one that overwrites its oldest records: those
+    /// cannot be read while programs write. `EPERM` when it is frozen.
     pub fn new(map: Arc<Map>) -> Result<Self, MapError> {
         let fail = |source| MapError { map: map.name().to_owned(), source };
         if map.def().map_type != MapType::RINGBUF {
             let hint = "only ring buffers have records to consume";
+            return Err(fail(SysError::errno_of("mmap", libc::EINVAL, hint)));
+        }
+        if map.def().flags.contains(MapFlags::RB_OVERWRITE) {
+            let hint = "a ring buffer that overwrites (BPF_F_RB_OVERWRITE) has no consumer";
             return Err(fail(SysError::errno_of("mmap", libc::EINVAL, hint)));
         }
         let page = sys::page_bytes() as usize;
@@ -142,7 +151,7 @@ impl AsFd for RingConsumer {
 
 #[cfg(test)]
 mod tests {
-    use skep_abi::{MapDef, MapFlags};
+    use skep_abi::MapDef;
     use skep_testing::require_kernel;
 
     use super::*;
