@@ -8,6 +8,7 @@ mod btf;
 pub mod error;
 pub mod fuzz;
 pub mod inspect;
+pub mod leftover;
 pub mod link;
 mod map;
 mod netlink;

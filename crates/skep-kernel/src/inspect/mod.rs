@@ -5,6 +5,7 @@
 //! and is no error.
 
 mod btf;
+mod cgroup;
 mod events;
 mod link;
 mod map;
@@ -19,9 +20,11 @@ use std::{
 };
 
 pub use btf::{BtfInfo, btf, types};
+pub use cgroup::{CGROUP_HOOKS, cgroup_root, cgroups};
 pub use events::{EventProgram, event_programs};
 pub use link::{LinkInfo, LinkType, Probed, detach, link};
 pub use map::{MapInfo, map, open_map};
+pub(crate) use owners::processes;
 pub use owners::{Owner, owners};
 pub use pins::pins;
 pub use program::{Code, LineInfo, ProgramInfo, code, open_program, program};

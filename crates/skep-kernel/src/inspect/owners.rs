@@ -44,7 +44,7 @@ pub fn owners() -> BTreeMap<(Kind, u32), Vec<Owner>> {
 }
 
 /// All processes and their directories.
-pub(super) fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
+pub(crate) fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path())))
 }

@@ -16,7 +16,7 @@ const MOST_ENTRIES: usize = 100_000;
 pub fn pins() -> BTreeMap<(Kind, u32), Vec<PathBuf>> {
     let mut found: BTreeMap<(Kind, u32), Vec<PathBuf>> = BTreeMap::new();
     let mounts = sys::read_text("/proc/mounts").unwrap_or_default();
-    let mut rest: Vec<PathBuf> = bpf_mounts(&mounts);
+    let mut rest: Vec<PathBuf> = mounts_of(&mounts, "bpf");
     let mut budget = MOST_ENTRIES;
     while let Some(directory) = rest.pop() {
         let Ok(entries) = fs::read_dir(&directory) else { continue };
@@ -41,13 +41,13 @@ pub fn pins() -> BTreeMap<(Kind, u32), Vec<PathBuf>> {
     found
 }
 
-/// Where bpf file systems are mounted.
-fn bpf_mounts(mounts: &str) -> Vec<PathBuf> {
+/// Where file systems of a kind are mounted.
+pub(super) fn mounts_of(mounts: &str, wanted: &str) -> Vec<PathBuf> {
     let place = |line: &str| {
         let mut words = line.split(' ').skip(1);
         let (place, kind) = (words.next()?, words.next()?);
         // Blanks in paths are written in octal.
-        (kind == "bpf").then(|| Path::new(&place.replace("\\040", " ")).to_path_buf())
+        (kind == wanted).then(|| Path::new(&place.replace("\\040", " ")).to_path_buf())
     };
     mounts.lines().filter_map(place).collect()
 }
@@ -60,7 +60,7 @@ mod tests {
     fn only_bpf_mounts_are_walked() {
         let mounts =
             "bpf /sys/fs/bpf bpf rw 0 0\nx /a\\040b bpf rw 0 0\nproc /proc proc rw 0 0\nshort";
-        let found = bpf_mounts(mounts);
+        let found = mounts_of(mounts, "bpf");
         assert_eq!(found, [Path::new("/sys/fs/bpf"), Path::new("/a b")]);
     }
 }

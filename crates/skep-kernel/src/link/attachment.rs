@@ -3,7 +3,10 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use super::{Held, Method, owned};
-use crate::sys::{self, LinkTarget, ProgAttach, SysError};
+use crate::{
+    leftover::mark,
+    sys::{self, LinkTarget, ProgAttach, SysError},
+};
 
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
@@ -29,8 +32,14 @@ impl Attachment {
     ) -> Result<Held, SysError> {
         let (target, program) = (owned(target)?, owned(program)?);
         let held = Self { target, program, attach_type, flags, method };
+        held.mark(held.program.as_fd())?;
         sys::prog_attach(&held.place(flags), held.program.as_fd())?;
         Ok(Held::Attachment(held))
+    }
+
+    /// What is on a cgroup outlives this process, and must say whose it is.
+    fn mark(&self, program: BorrowedFd<'_>) -> Result<(), SysError> {
+        if self.method == Method::Cgroup { mark(program) } else { Ok(()) }
     }
 
     fn place(&self, flags: u32) -> ProgAttach<'_> {
@@ -45,6 +54,7 @@ impl Attachment {
     /// Gives the place another program. Where several are, ours is the one that goes.
     pub(super) fn update(&mut self, new: BorrowedFd<'_>) -> Result<(), SysError> {
         let new = owned(new)?;
+        self.mark(new.as_fd())?;
         let at = match self.flags & BPF_F_ALLOW_MULTI {
             0 => self.place(self.flags),
             _ => ProgAttach {

@@ -14,7 +14,8 @@ use skep_abi::ProgType;
 
 use super::{AttachError, Direction, Held, Link, refused, tc::tc_hook};
 use crate::{
-    netlink::{CLSACT_EGRESS, CLSACT_INGRESS, Filter, FilterKind, NewFilter, Socket},
+    leftover::filter_name,
+    netlink::{Filter, FilterKind, NewFilter, Socket},
     program::Program,
     sys::SysError,
 };
@@ -96,16 +97,21 @@ fn clsact(
         _ => FilterKind::Classifier,
     };
     let FilterPlace { priority, handle } = place;
+    let name = filter_name(program.name(), made.contains(&interface));
     let new = NewFilter {
         at: Filter { ifindex, parent: direction.parent(), handle, priority },
         kind,
         prog: program.as_fd().as_raw_fd(),
-        name: program.name(),
+        name: &name,
         replace: false,
     };
     match socket.add_filter(&new) {
         Ok(filter) => Ok(ClsactFilter { socket, interface, filter, kind }),
         Err(e) => {
+            // Added or not, nobody knows: it is not to stay.
+            if socket.is_unanswered() {
+                delete_by_name(&mut socket, &new).ok();
+            }
             // The filter's error is the one to report.
             remove_unused_clsact(&mut socket, &mut made, interface).ok();
             Err(e)
@@ -127,6 +133,8 @@ impl ClsactFilter {
     pub(super) fn update(&mut self, new: BorrowedFd<'_>, name: &str) -> Result<(), SysError> {
         let prog = new.as_raw_fd();
         let at = self.filter;
+        let made = MADE.lock().expect("nobody panics while holding it").contains(&self.interface);
+        let name = &filter_name(name, made);
         let new = NewFilter { at, kind: self.kind, prog, name, replace: true };
         self.socket.add_filter(&new).map(drop)
     }
@@ -140,12 +148,18 @@ fn remove_unused_clsact(
     if !made.contains(&interface) {
         return Ok(());
     }
-    let (_, ifindex) = interface;
-    for parent in [CLSACT_INGRESS, CLSACT_EGRESS] {
-        if !socket.filters(ifindex, parent)?.is_empty() {
-            return Ok(());
-        }
+    if socket.delete_unused_clsact(interface.1)? {
+        made.remove(&interface);
     }
-    made.remove(&interface);
-    socket.delete_clsact(ifindex)
+    Ok(())
+}
+
+/// Removes the filter that `new` made, if it did.
+fn delete_by_name(socket: &mut Socket, new: &NewFilter<'_>) -> Result<(), SysError> {
+    let filters = socket.filters(new.at.ifindex, new.at.parent)?;
+    let mut ours = filters.iter().filter(|f| f.name.as_deref() == Some(new.name));
+    match (ours.next(), ours.next()) {
+        (Some(only), None) => socket.delete_filter(only.at, new.kind),
+        _ => Ok(()),
+    }
 }

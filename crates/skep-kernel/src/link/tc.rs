@@ -30,7 +30,7 @@ impl Direction {
         }
     }
 
-    pub(super) const fn parent(self) -> u32 {
+    pub(crate) const fn parent(self) -> u32 {
         match self {
             Self::Ingress => CLSACT_INGRESS,
             Self::Egress => CLSACT_EGRESS,

@@ -11,11 +11,16 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::sys::{self, SysError};
+use crate::{
+    leftover::Process,
+    sys::{self, SysError},
+};
 
 /// Where tracefs usually is.
 const USUAL: &[&str] = &["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
+/// What begins the names of skep's own probes; whose it is follows.
+pub(crate) const NAME: &str = "probe_";
 /// The group of skep's own probes, by which they are recognised.
 const GROUP: &str = "skep";
 
@@ -92,7 +97,7 @@ impl Probe {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let tracefs = Tracefs::find()?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("probe_{}_{count}", std::process::id());
+        let name = format!("{NAME}{}_{count}", Process::own());
         let when = if returns { 'r' } else { 'p' };
         let fail = |e| SysError::new(kind.file(), e);
         write(&tracefs, kind, &format!("{when}:{GROUP}/{name} {place}")).map_err(fail)?;
@@ -123,4 +128,41 @@ impl Drop for Probe {
 /// One definition. Opened to append: truncating the file removes everybody's probes.
 fn write(tracefs: &Tracefs, kind: Kind, line: &str) -> io::Result<()> {
     sys::append_file(tracefs.root.join(kind.file()), format!("{line}\n").as_bytes())
+}
+
+/// All probes of skep's group, and whether they are on binaries.
+pub(crate) fn probes() -> Result<Vec<(String, bool)>, SysError> {
+    let tracefs = Tracefs::find()?;
+    let of_kind = |kind: Kind| {
+        let text = sys::read_text(tracefs.root.join(kind.file())).unwrap_or_default();
+        let user = matches!(kind, Kind::User);
+        names(&text).map(|name| (name.to_owned(), user)).collect::<Vec<_>>()
+    };
+    Ok([Kind::Kernel, Kind::User].into_iter().flat_map(of_kind).collect())
+}
+
+/// The names in skep's group, in lines like `p:skep/NAME PLACE`.
+fn names(definitions: &str) -> impl Iterator<Item = &str> {
+    definitions.lines().filter_map(|line| {
+        let (_, event) = line.split_whitespace().next()?.split_once(':')?;
+        event.strip_prefix(GROUP)?.strip_prefix('/')
+    })
+}
+
+/// Removes a probe of skep's group. The kernel refuses while somebody uses it.
+pub(crate) fn remove_probe(name: &str, user: bool) -> Result<(), SysError> {
+    let kind = if user { Kind::User } else { Kind::Kernel };
+    let line = format!("-:{GROUP}/{name}");
+    write(&Tracefs::find()?, kind, &line).map_err(|e| SysError::new(kind.file(), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_probes_of_the_group_are_ours() {
+        let text = "p:skep/probe_1_2_f_0 do_exit\nr4:skep/x vfs_read+0\np:kprobes/y z\n\n:skep/";
+        assert_eq!(names(text).collect::<Vec<_>>(), ["probe_1_2_f_0", "x", ""]);
+    }
 }

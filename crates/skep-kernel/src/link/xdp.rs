@@ -13,6 +13,7 @@ use skep_abi::AttachType;
 use super::{AttachError, Held, Link, owned, refused, trace::no_such_link};
 use crate::{
     inspect,
+    leftover::mark,
     netlink::{Socket, XdpOn, XdpSet},
     program::Program,
     sys::{self, LinkTarget, SysError},
@@ -41,7 +42,7 @@ pub enum XdpMode {
 }
 
 impl XdpMode {
-    const fn flags(self) -> u32 {
+    pub(crate) const fn flags(self) -> u32 {
         match self {
             Self::Auto => 0,
             Self::Generic => 1 << 1,
@@ -117,9 +118,16 @@ fn xdp(program: &Program, ifindex: u32, mode: XdpMode) -> Result<Link, SysError>
 fn xdp_by_netlink(program: &Program, ifindex: u32, mode: XdpMode) -> Result<Link, SysError> {
     let program = owned(program.as_fd())?;
     let mut held = XdpByNetlink { socket: Socket::open()?, program, ifindex, flags: mode.flags() };
+    mark(held.program.as_fd())?;
     let flags = held.flags | XDP_FLAGS_UPDATE_IF_NOEXIST;
     let prog = held.program.as_raw_fd();
-    held.socket.set_xdp(&XdpSet { ifindex, prog, flags, expected: None })?;
+    if let Err(e) = held.socket.set_xdp(&XdpSet { ifindex, prog, flags, expected: None }) {
+        // Set or not, nobody knows: it is not to stay.
+        if held.socket.is_unanswered() {
+            held.replace(-1).ok();
+        }
+        return Err(e);
+    }
     Ok(Link::new(Held::Xdp(held), xdp_hook(ifindex, mode)))
 }
 
@@ -158,6 +166,7 @@ impl XdpByNetlink {
     /// Puts a program in the place of ours, if ours is there.
     pub(super) fn update(&mut self, new: BorrowedFd<'_>) -> Result<(), SysError> {
         let new = owned(new)?;
+        mark(new.as_fd())?;
         self.replace(new.as_raw_fd())?;
         self.program = new;
         Ok(())
@@ -180,6 +189,11 @@ impl XdpByNetlink {
 }
 
 impl XdpOn {
+    /// Modes and the ids of the programs in them.
+    pub(crate) fn each(self) -> impl Iterator<Item = (XdpMode, u32)> {
+        self.all().filter_map(|(mode, id)| Some((mode, id?)))
+    }
+
     fn all(self) -> impl Iterator<Item = (XdpMode, Option<u32>)> {
         [
             (XdpMode::Native, self.native),

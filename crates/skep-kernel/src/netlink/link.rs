@@ -4,7 +4,7 @@
 
 use super::{
     Socket,
-    message::{Attrs, CREATE, EXCLUSIVE, Message, Object},
+    message::{Attrs, CREATE, DUMP, EXCLUSIVE, Message, Object, text, word},
 };
 use crate::sys::SysError;
 
@@ -44,6 +44,16 @@ pub(crate) struct XdpOn {
     pub(crate) native: Option<u32>,
     pub(crate) generic: Option<u32>,
     pub(crate) offload: Option<u32>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkOn {
+    pub(crate) ifindex: u32,
+    pub(crate) name: String,
+    /// What kind of virtual device, `veth`; empty for others.
+    pub(crate) kind: String,
+    pub(crate) xdp: XdpOn,
 }
 
 /// `struct ifinfomsg` of an interface.
@@ -93,6 +103,18 @@ fn xdp_on(object: &Object) -> Option<XdpOn> {
     Some(on)
 }
 
+fn link_on(object: &Object) -> Option<LinkOn> {
+    let xdp = xdp_on(object)?;
+    let attrs = Attrs(object.body.get(IFINFOMSG..)?);
+    let kind = attrs.find(IFLA_LINKINFO).and_then(|info| Attrs(info).find(IFLA_INFO_KIND));
+    Some(LinkOn {
+        ifindex: word(&object.body, 4)?,
+        name: attrs.find(IFLA_IFNAME).map(text).unwrap_or_default(),
+        kind: kind.map(text).unwrap_or_default(),
+        xdp,
+    })
+}
+
 impl Socket {
     /// Makes an interface of a kind that comes as a pair (`veth`, `netkit`), down, with the
     /// kernel's defaults; the kernel names the other one.
@@ -107,6 +129,12 @@ impl Socket {
     /// Sets, replaces or removes the XDP program of an interface.
     pub(crate) fn set_xdp(&mut self, set: &XdpSet) -> Result<(), SysError> {
         self.request("RTM_SETLINK", set_xdp(set)).map(drop)
+    }
+
+    /// All interfaces of the network namespace.
+    pub(crate) fn links(&mut self) -> Result<Vec<LinkOn>, SysError> {
+        let message = Message::new(RTM_GETLINK, DUMP).bytes(&ifinfomsg(0));
+        Ok(self.request("RTM_GETLINK", message)?.iter().filter_map(link_on).collect())
     }
 
     /// The XDP programs of an interface.

@@ -18,6 +18,8 @@ pub(crate) use traffic::{CLSACT_EGRESS, CLSACT_INGRESS, Filter, FilterKind, NewF
 
 use crate::sys::{self, SysError};
 
+/// How often receiving an answer is tried again: what has arrived is still there.
+const PATIENCE: u32 = 2;
 /// Objects that one answer may have; more is no answer to anything asked here.
 const MOST_OBJECTS: usize = 1 << 16;
 
@@ -26,12 +28,19 @@ const MOST_OBJECTS: usize = 1 << 16;
 pub(crate) struct Socket {
     fd: OwnedFd,
     sequence: u32,
+    /// Was the last request sent, and its answer lost?
+    unanswered: bool,
 }
 
 impl Socket {
     /// One of the current network namespace.
     pub(crate) fn open() -> Result<Self, SysError> {
-        Ok(Self { fd: sys::netlink_socket()?, sequence: 0 })
+        Ok(Self { fd: sys::netlink_socket()?, sequence: 0, unanswered: false })
+    }
+
+    /// Was the last request sent, and its answer lost? Then it may be done or not.
+    pub(crate) const fn is_unanswered(&self) -> bool {
+        self.unanswered
     }
 
     /// Sends a request and returns the objects in the answer.
@@ -41,14 +50,29 @@ impl Socket {
         message: Message,
     ) -> Result<Vec<Object>, SysError> {
         self.sequence = self.sequence.wrapping_add(1);
-        sys::send(self.fd.as_fd(), &message.finish(self.sequence))?;
+        let sent = sys::send(self.fd.as_fd(), &message.finish(self.sequence));
+        sent.map_err(|e| e.within(command))?;
+        self.unanswered = true;
+        let mut failed = 0;
         let mut objects = Vec::new();
         let mut buffer = vec![0; 1 << 16];
         while objects.len() < MOST_OBJECTS {
-            let Some(len) = sys::receive(self.fd.as_fd(), &mut buffer, 0)? else {
-                return Err(SysError::errno_of(command, libc::ETIMEDOUT, "netlink gave no answer"));
+            let len = match sys::receive(self.fd.as_fd(), &mut buffer, 0) {
+                Ok(Some(len)) => len,
+                Ok(None) => {
+                    let hint = "recv: netlink gave no answer";
+                    return Err(SysError::errno_of(command, libc::ETIMEDOUT, hint));
+                }
+                Err(_) if failed < PATIENCE => {
+                    failed += 1;
+                    continue;
+                }
+                Err(e) => return Err(e.within(command)),
             };
             for reply in replies(buffer.get(..len).unwrap_or(&buffer), self.sequence) {
+                if let Reply::Finished(..) = reply {
+                    self.unanswered = false;
+                }
                 match reply {
                     Reply::Finished(0, _) => return Ok(objects),
                     Reply::Finished(errno, said) => {

@@ -31,6 +31,7 @@ const TCA_ACT_OPTIONS: u16 = 2;
 const TCA_ACT_BPF_PARMS: u16 = 2;
 const TCA_ACT_BPF_FD: u16 = 5;
 const TCA_ACT_BPF_NAME: u16 = 6;
+const TCA_ACT_BPF_ID: u16 = 9;
 
 const CLSACT_PARENT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
@@ -62,7 +63,7 @@ pub(crate) enum FilterKind {
 }
 
 impl FilterKind {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Classifier => "bpf",
             Self::Action => "matchall",
@@ -152,12 +153,24 @@ fn filter_on(object: &Object) -> Option<FilterOn> {
     let [ifindex, handle, parent, info] = [4, 8, 12, 16].map(|at| word(&object.body, at));
     let priority = u16::try_from(info? >> 16).expect("16 bits are left");
     let options = Attrs(attrs.find(TCA_OPTIONS).unwrap_or_default());
-    Some(FilterOn {
+    let mut found = FilterOn {
         at: Filter { ifindex: ifindex?, parent: parent?, handle: handle?, priority },
         kind: attrs.find(TCA_KIND).map(text).unwrap_or_default(),
         name: options.find(TCA_BPF_NAME).map(text),
         prog_id: options.word(TCA_BPF_ID),
-    })
+    };
+    if found.kind == FilterKind::Action.name() {
+        let action = first_action(options).unwrap_or(Attrs(&[]));
+        found.name = action.find(TCA_ACT_BPF_NAME).map(text);
+        found.prog_id = action.word(TCA_ACT_BPF_ID);
+    }
+    Some(found)
+}
+
+/// What the first action of a filter says of itself.
+fn first_action(options: Attrs<'_>) -> Option<Attrs<'_>> {
+    let first = Attrs(options.find(TCA_MATCHALL_ACT)?).find(FIRST_ACTION)?;
+    Attrs(first).find(TCA_ACT_OPTIONS).map(Attrs)
 }
 
 impl Socket {
@@ -174,9 +187,19 @@ impl Socket {
     }
 
     /// Removes the clsact qdisc with all that hangs on it.
-    pub(crate) fn delete_clsact(&mut self, ifindex: u32) -> Result<(), SysError> {
+    fn delete_clsact(&mut self, ifindex: u32) -> Result<(), SysError> {
         let message = Message::new(RTM_DELQDISC, 0).bytes(&tcmsg(clsact(ifindex)));
         self.request("RTM_DELQDISC", message).map(drop)
+    }
+
+    /// Removes the clsact qdisc when nothing hangs on it; true when it did.
+    pub(crate) fn delete_unused_clsact(&mut self, ifindex: u32) -> Result<bool, SysError> {
+        for parent in [CLSACT_INGRESS, CLSACT_EGRESS] {
+            if !self.filters(ifindex, parent)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        self.delete_clsact(ifindex).map(|()| true)
     }
 
     /// Adds a program as a filter whose return value is the verdict, and says where it is.

@@ -5,13 +5,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 use skep_abi::{AttachType, MapDef, MapFlags, MapRule, MapType, ProgType, UpdateMode};
 use skep_isa::Slot;
 use skep_object::ObjectSpec;
-use skep_testing::{repository, require_kernel, sandbox};
+use skep_testing::{repository, require_kernel, sandbox, veth};
 
 use super::{Outcome, sweep_alone};
 use crate::{
     LoadOptions, Map, Object, Program, ProgramLoad, TestRunOptions,
     inspect::{self, Kind},
-    link::{self, IterTarget, PerfEvent, Rate, Uprobe},
+    link::{self, Direction, IterTarget, PerfEvent, Rate, Uprobe, XdpMode},
     perf::PerfConsumer,
     probe,
     ringbuf::{RingConsumer, RingSet},
@@ -270,7 +270,10 @@ fn uprobes() {
     let probe =
         Uprobe { pid: Some(std::process::id()), ..Uprobe::function("libc.so.6", "getdate_r") };
     let attach = || Ok(link::attach_uprobe(&program, &probe)?.detach()?);
-    sweep_alone(attach, &["program 'swept'"], WITHOUT_LINKS);
+    let in_tracefs = ("reading a file", 0, "a probe defined in tracefs");
+    sweep_alone(attach, &["program 'swept'"], &[WITHOUT_LINKS, &[in_tracefs]].concat());
+    let own = crate::leftover::Process::own();
+    assert!(crate::leftover::leftovers().iter().all(|leftover| leftover.process != own));
 }
 
 #[test]
@@ -291,4 +294,65 @@ fn iterators() {
         Ok(())
     };
     sweep_alone(read, &["program 'swept'", "BPF_ITER_CREATE"], &[]);
+}
+
+fn tool(name: &str, arguments: &str) -> String {
+    let out = std::process::Command::new(name).args(arguments.split(' ')).output();
+    String::from_utf8_lossy(&out.expect("it is installed").stdout).into_owned()
+}
+
+/// A device, and whether a flow on it left anything that it did not fail to take away.
+fn on_device(flow: impl Fn(u32) -> Outcome + Sync, dispensable: &[(&str, i32, &str)]) {
+    let inside = sandbox(|| {
+        veth("left", "right").unwrap();
+        let left = link::ifindex("left").unwrap();
+        let clean = || {
+            let ended = flow(left);
+            let left = [tool("ip", "-d link show left"), tool("tc", "qdisc show dev left")];
+            let dirty = left.iter().any(|text| text.contains("xdp") || text.contains("clsact"));
+            if dirty {
+                tool("ip", "link set left xdpgeneric off");
+                tool("tc", "qdisc del dev left clsact");
+            }
+            // What could not be detached is there; what could not be attached is not.
+            let detaching = ended.as_ref().is_err_and(|e| e.is::<crate::SysError>());
+            // Nor is it known who made the qdisc when the answer to making it is lost.
+            let lost = ended.as_ref().is_err_and(|e| {
+                let text = super::chain(e.as_ref());
+                text.contains("RTM_NEWQDISC failed (recv")
+            });
+            assert!(!dirty || detaching || lost, "{left:#?} {ended:?}");
+            ended
+        };
+        sweep_alone(clean, &["program 'swept'", "RTM_"], dispensable);
+    });
+    require_kernel!(inside);
+}
+
+/// In the calls of netlink: what the kernel has answered is still there.
+const ANSWERED: (&str, i32, &str) = ("recv", 0, "an answer is received at the second attempt");
+const OWNERLESS: (&str, i32, &str) =
+    ("BPF_PROG_BIND_MAP", libc::EINVAL, "before Linux 5.10 programs hold no maps for others");
+const WORDLESS: (&str, i32, &str) = ("NETLINK_EXT_ACK", 0, "errors without words");
+
+#[test]
+fn xdp() {
+    require_kernel!(probe::can_load().into_result());
+    let xdp = program(ProgType::XDP, None);
+    let generic = ("BPF_LINK_CREATE", 0, "over netlink, or in generic mode");
+    let attach = |on| Ok(link::attach_xdp(&xdp, on, XdpMode::Auto)?.detach()?);
+    on_device(attach, &[generic]);
+    let attach = |on| Ok(link::attach_xdp_netlink(&xdp, on, XdpMode::Generic)?.detach()?);
+    on_device(attach, &[ANSWERED, WORDLESS, OWNERLESS]);
+}
+
+#[test]
+fn tc() {
+    require_kernel!(probe::can_load().into_result());
+    let tc = program(ProgType::SCHED_CLS, None);
+    let filter = ("BPF_LINK_CREATE", 0, "a filter of the clsact qdisc");
+    let attach = |on| Ok(link::attach_tc(&tc, on, Direction::Ingress)?.detach()?);
+    on_device(attach, &[filter]);
+    let attach = |on| Ok(link::attach_tc_clsact(&tc, on, Direction::Egress)?.detach()?);
+    on_device(attach, &[ANSWERED, WORDLESS]);
 }

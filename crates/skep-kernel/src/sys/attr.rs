@@ -250,6 +250,12 @@ blocks! {
         probe_offset: u64,
         probe_addr: u64,
     }
+    /// A map that a program holds without using it.
+    BindMapAttr, 12 {
+        prog_fd: u32,
+        map_fd: u32,
+        flags: u32,
+    }
     /// A reader of an iterator's link.
     IterCreateAttr, 8 {
         link_fd: u32,
@@ -293,5 +299,6 @@ commands! {
     EnableStats(EnableStatsAttr) = 32, "BPF_ENABLE_STATS";
     IterCreate(IterCreateAttr) = 33, "BPF_ITER_CREATE";
     LinkDetach(LinkFd) = 34, "BPF_LINK_DETACH";
+    ProgBindMap(BindMapAttr) = 35, "BPF_PROG_BIND_MAP";
     StreamRead(StreamReadAttr) = 37, "BPF_PROG_STREAM_READ_BY_FD";
 }

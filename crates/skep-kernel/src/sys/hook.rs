@@ -170,6 +170,13 @@ pub(crate) fn link_update(
     unsafe { bpf(&mut attr) }.map(drop)
 }
 
+/// Makes a program hold a map for as long as it lives: Linux 5.10.
+pub(crate) fn prog_bind_map(prog: BorrowedFd<'_>, map: BorrowedFd<'_>) -> Result<(), SysError> {
+    let block = attr::BindMapAttr { prog_fd: raw(prog), map_fd: raw(map), flags: 0 };
+    // SAFETY: this command takes numbers only.
+    unsafe { bpf(&mut attr::ProgBindMap(block)) }.map(drop)
+}
+
 /// A descriptor from which an iterator's output is read, once.
 pub(crate) fn iter_create(link: BorrowedFd<'_>) -> Result<OwnedFd, SysError> {
     let mut attr = attr::IterCreate(attr::IterCreateAttr { link_fd: raw(link), flags: 0 });

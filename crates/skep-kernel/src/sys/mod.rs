@@ -43,7 +43,8 @@ pub(crate) use fs::{
     wait_readable, wait_writable,
 };
 pub(crate) use hook::{
-    LinkExtra, ProgAttach, iter_create, link_create_with, link_update, prog_attach, prog_detach,
+    LinkExtra, ProgAttach, iter_create, link_create_with, link_update, prog_attach, prog_bind_map,
+    prog_detach,
 };
 pub(crate) use ids::{
     ObjectKind, RawLink, btf_bytes, link_detach, link_raw, next_id, open_id, prog_raw,
