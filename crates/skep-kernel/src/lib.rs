@@ -15,6 +15,7 @@ mod netlink;
 mod object;
 mod patch;
 pub mod perf;
+pub mod plan;
 pub mod probe;
 mod program;
 pub mod ringbuf;

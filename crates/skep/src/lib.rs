@@ -72,6 +72,7 @@ pub use skep_abi as abi;
 pub use skep_btf as btf;
 pub use skep_isa as isa;
 pub use skep_kernel as kernel;
+pub use skep_kernel::plan;
 pub use skep_object as spec;
 pub use struct_ops::StructOps;
 pub use target::TargetError;

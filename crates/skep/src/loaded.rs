@@ -14,6 +14,7 @@ use crate::{
     engine::Kind,
     map,
     object::{ChangeError, Options, Parts},
+    plan::{Plan, PlanError, Taken},
     program,
     target::{TargetError, resolve_for},
 };
@@ -75,6 +76,8 @@ pub struct Loaded {
     struct_ops: Vec<StructOps>,
     notices: Vec<String>,
     pins: bool,
+    /// On the kernel engine: what loads further programs, and how.
+    more: More,
 }
 
 impl Object {
@@ -99,18 +102,20 @@ impl Object {
         let Parts { name: object, spec, options } = self.into_parts();
         let resolved = resolve_for(engine.kind(), spec, options.target_btf.clone())
             .map_err(|e| LoadError::Resolve { object: object.clone(), source: Box::new(e) })?;
-        let (programs, maps, struct_ops, notices) = match engine.kind() {
+        let (programs, maps, struct_ops, notices, more) = match engine.kind() {
             Kind::Embedded => embedded(&resolved, &options)
                 .map_err(|e| LoadError::Embedded { object, source: Box::new(e) })?,
             Kind::Kernel => kernel(&resolved, &options)
                 .map_err(|e| LoadError::Kernel { object, source: Box::new(e) })?,
         };
         let pins = options.pins && engine.kind() == Kind::Kernel;
-        Ok(Loaded { engine: engine.clone(), resolved, programs, maps, struct_ops, notices, pins })
+        let engine = engine.clone();
+        Ok(Loaded { engine, resolved, programs, maps, struct_ops, notices, pins, more })
     }
 }
 
-type Live = (Vec<Program>, Vec<(usize, Map)>, Vec<StructOps>, Vec<String>);
+type More = Option<(skep_kernel::Object, skep_kernel::LoadOptions)>;
+type Live = (Vec<Program>, Vec<(usize, Map)>, Vec<StructOps>, Vec<String>, More);
 
 fn embedded(resolved: &Resolved, options: &Options) -> Result<Live, skep_vm::LoadError> {
     let mut settings = skep_vm::Settings { print: options.print.clone(), ..Default::default() };
@@ -129,7 +134,7 @@ fn embedded(resolved: &Resolved, options: &Options) -> Result<Live, skep_vm::Loa
         Some((index, Map { live, key_type: s.key_type, value_type: s.value_type }))
     });
     let notices = live.programs().iter().filter_map(|p| missing(p)).collect();
-    Ok((programs.collect(), maps.collect(), Vec::new(), notices))
+    Ok((programs.collect(), maps.collect(), Vec::new(), notices, None))
 }
 
 /// What a program calls that the embedded engine does not have.
@@ -149,13 +154,7 @@ fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::L
         ..Default::default()
     };
     let live = skep_kernel::Object::load(resolved, &load)?;
-    let section = |name: &str| spec.programs.iter().find(|p| p.name == name);
-    let programs = live.programs().iter().map(|p| Program {
-        section: section(p.name()).map_or(String::new(), |s| s.section.clone()),
-        prog_type: p.prog_type(),
-        attach_type: attach_type(spec, p.name()),
-        live: program::Live::Kernel(Arc::clone(p)),
-    });
+    let programs = kernel_programs(&live, spec);
     let maps = live.maps().iter().zip(&spec.maps).enumerate().filter_map(|(index, (m, s))| {
         let live = map::Live::Kernel(Arc::clone(m.as_ref()?));
         // What the kernel holds of a structure of functions has a layout of its own.
@@ -168,7 +167,18 @@ fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::L
     if PRINTK.iter().any(|name| calls(spec, name)) {
         notices.push("lines of bpf_printk go to /sys/kernel/tracing/trace_pipe".into());
     }
-    Ok((programs.collect(), maps.collect(), struct_ops, notices))
+    Ok((programs, maps.collect(), struct_ops, notices, Some((live, load))))
+}
+
+fn kernel_programs(live: &skep_kernel::Object, spec: &ObjectSpec) -> Vec<Program> {
+    let section = |name: &str| spec.programs.iter().find(|p| p.name == name);
+    let one = |p: &Arc<skep_kernel::Program>| Program {
+        section: section(p.name()).map_or(String::new(), |s| s.section.clone()),
+        prog_type: p.prog_type(),
+        attach_type: attach_type(spec, p.name()),
+        live: program::Live::Kernel(Arc::clone(p)),
+    };
+    live.programs().iter().map(one).collect()
 }
 
 fn attach_type(spec: &ObjectSpec, program: &str) -> Option<AttachType> {
@@ -191,6 +201,54 @@ fn calls(spec: &ObjectSpec, helper: &str) -> bool {
 const BPFFS: &str = "/sys/fs/bpf";
 
 impl Loaded {
+    /// Takes the best way of a plan that this kernel can: its programs are loaded and attached
+    /// now. [`Object::leave_to`] keeps them from being loaded before.
+    ///
+    /// `target` is for programs whose section does not say it all; [`Target::Process`] limits
+    /// probes to a process.
+    ///
+    /// ```no_run
+    /// use skep::{Engine, Object, kernel::Target, plan::{Plan, Way}};
+    ///
+    /// const OPENS: Plan<'_> = Plan {
+    ///     what: "files opened",
+    ///     ways: &[
+    ///         Way { programs: &["by_fentry"], loses: "" },
+    ///         Way { programs: &["by_kprobe"], loses: "" },
+    ///         Way { programs: &["by_tracepoint"], loses: "opens by other calls than openat" },
+    ///     ],
+    /// };
+    ///
+    /// let mut object = Object::open("examples/opens.bpf.o")?;
+    /// object.leave_to(&OPENS)?;
+    /// let mut loaded = object.load(&Engine::kernel()?)?;
+    /// loaded.set_variable("only_pid", std::process::id())?;
+    /// let taken = loaded.attach_plan(&OPENS, &Target::Section)?;
+    /// eprintln!("{taken}"); // the way taken, what is lost by it, why not the better ones
+    /// println!("{}", loaded.variable::<u64>("opens")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`] when no way works here, or the plan names a program that is not there. The
+    /// embedded engine has no hooks: of its ways only those without a program work.
+    ///
+    /// [`Target::Process`]: skep_kernel::Target::Process
+    pub fn attach_plan(
+        &mut self,
+        plan: &Plan<'_>,
+        target: &skep_kernel::Target<'_>,
+    ) -> Result<Taken, PlanError> {
+        let spec = self.resolved.spec();
+        let Some((object, options)) = &mut self.more else {
+            return plan.without_programs(spec);
+        };
+        let taken = plan.attach(object, spec, options, target);
+        self.programs = kernel_programs(object, spec);
+        taken
+    }
+
     /// The engine it lives on.
     pub const fn engine(&self) -> &Engine {
         &self.engine

@@ -17,6 +17,7 @@ use crate::{
     Plain,
     near::suggestion,
     place::{self, Place},
+    plan::Plan,
 };
 
 /// Why a file is no object.
@@ -205,6 +206,26 @@ impl Object {
     /// What the file says, changes included, as its own.
     pub fn into_spec(self) -> ObjectSpec {
         self.spec
+    }
+
+    /// Leaves the programs of a plan out when the object is loaded:
+    /// [`Loaded::attach_plan`](crate::Loaded::attach_plan) loads those that it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuch`] when the plan names a program that the object does not have.
+    pub fn leave_to(&mut self, plan: &Plan<'_>) -> Result<(), NoSuch> {
+        for name in plan.programs() {
+            let programs = &mut self.spec.programs;
+            match programs.iter_mut().find(|program| program.name == name) {
+                Some(program) => program.autoload = false,
+                None => {
+                    let names = self.spec.programs.iter().map(|p| p.name.as_str());
+                    return Err(NoSuch::new("program", name, names));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Names a kernel by its BTF: CO-RE relocations resolve against it.

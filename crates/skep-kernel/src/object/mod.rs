@@ -3,6 +3,7 @@
 mod externs;
 mod kernel;
 mod maps;
+mod more;
 mod programs;
 mod struct_ops;
 
@@ -42,6 +43,8 @@ pub struct Object {
     programs: Vec<Arc<Program>>,
     struct_ops: Vec<StructOps>,
     btf: Option<Btf>,
+    /// What tells programs about static probes.
+    usdt: Option<Arc<Specs>>,
     notices: Vec<String>,
 }
 
@@ -80,7 +83,7 @@ impl Object {
         pins.keep();
         let struct_ops = plan.finish(&maps, &programs);
         let programs = programs.into_iter().flatten().collect();
-        Ok(Self { maps, programs, struct_ops, btf, notices })
+        Ok(Self { maps, programs, struct_ops, btf, usdt, notices })
     }
 
     /// The map of this name.

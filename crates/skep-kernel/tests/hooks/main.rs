@@ -5,6 +5,7 @@ mod cgroup;
 mod events;
 mod kernel;
 mod net;
+mod plan;
 mod struct_ops;
 mod usdt;
 mod user;
