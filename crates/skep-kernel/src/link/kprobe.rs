@@ -62,11 +62,12 @@ fn no_nul(name: &str) -> Result<CString, SysError> {
 pub fn attach_kprobe(program: &Program, probe: &Kprobe<'_>) -> Result<Link, AttachError> {
     let pmu = match Pmu::find("kprobe") {
         Ok(pmu) => pmu,
-        Err(first) => {
+        Err(first) if first.errno() == libc::ENOENT => {
             let by_tracefs = attach_kprobe_by_tracefs(program, probe);
             // Without either, the kernel's words about the better way.
             return by_tracefs.map_err(|_| refused(program, &probe.hook(), first));
         }
+        Err(first) => return Err(refused(program, &probe.hook(), first)),
     };
     let hook = probe.hook();
     let config = pmu.config(probe.returns);

@@ -130,11 +130,12 @@ pub fn attach_uprobe(program: &Program, probe: &Uprobe<'_>) -> Result<Link, Atta
     let (path, spot) = one_place(program, probe, &hook)?;
     let pmu = match Pmu::find("uprobe") {
         Ok(pmu) => pmu,
-        Err(first) => {
+        Err(first) if first.errno() == libc::ENOENT => {
             let by_tracefs = attach_uprobe_by_tracefs(program, probe);
             // Without either, the kernel's words about the better way.
             return by_tracefs.map_err(|_| fail(first));
         }
+        Err(first) => return Err(fail(first)),
     };
     let held = pmu.uprobe(program, &path, &spot, probe.returns, probe.pid).map_err(fail)?;
     Ok(Link::new(held, hook))

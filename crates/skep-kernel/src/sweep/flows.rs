@@ -270,7 +270,7 @@ fn uprobes() {
     let probe =
         Uprobe { pid: Some(std::process::id()), ..Uprobe::function("libc.so.6", "getdate_r") };
     let attach = || Ok(link::attach_uprobe(&program, &probe)?.detach()?);
-    let in_tracefs = ("reading a file", 0, "a probe defined in tracefs");
+    let in_tracefs = ("reading a file", libc::ENOENT, "a probe defined in tracefs");
     sweep_alone(attach, &["program 'swept'"], &[WITHOUT_LINKS, &[in_tracefs]].concat());
     let own = crate::leftover::Process::own();
     assert!(crate::leftover::leftovers().iter().all(|leftover| leftover.process != own));
