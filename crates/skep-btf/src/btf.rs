@@ -1,4 +1,4 @@
-//! The parsed form: words of types, where each starts, strings, and indexes made when first needed.
+//! The parsed form: the bytes, where each type starts, and indexes made when first needed.
 
 use std::{
     fmt,
@@ -7,9 +7,10 @@ use std::{
 
 use crate::{
     KindTag, Type, TypeId,
-    index::{NameIndex, essential_name},
+    file::File,
+    index::{Indexes, essential_name},
     kind,
-    raw::{self, Order, RawType},
+    raw::{self, Order, RawType, value},
 };
 
 /// Parsed BTF. Cheap to clone.
@@ -28,17 +29,12 @@ pub(crate) struct Inner {
     pub(crate) first_id: u32,
     /// Offset of the first string stored here; lower ones are the base's.
     pub(crate) first_string: u32,
-    /// The type section in this machine's byte order.
-    pub(crate) words: Box<[u32]>,
-    /// Where each type starts in `words`, and where the last ends.
+    pub(crate) file: File,
+    /// Where each type starts in the words of `file`, and where the last ends.
     pub(crate) starts: Box<[u32]>,
-    /// The string section. Bytes that are not UTF-8 read as `?`.
-    pub(crate) strings: Box<str>,
-    /// The string section as it is, where it is not UTF-8.
-    pub(crate) raw_strings: Option<Box<[u8]>>,
     /// Was the file big-endian?
     pub(crate) big_endian: bool,
-    pub(crate) names: OnceLock<NameIndex>,
+    pub(crate) names: Indexes,
     pub(crate) pointer_size: OnceLock<u32>,
 }
 
@@ -95,8 +91,7 @@ impl Btf {
             owner = owner.inner.base.as_ref()?;
         }
         let at = offset.checked_sub(owner.inner.first_string)?;
-        let tail = owner.inner.strings.get(at as usize..)?;
-        tail.split_once('\0').map(|(name, _)| name)
+        owner.inner.file.string(at as usize)
     }
 
     /// Is this the offset of a string? Cheaper than [`Btf::string`].
@@ -108,27 +103,33 @@ impl Btf {
                 None => return false,
             }
         }
-        let at = (offset - owner.inner.first_string) as usize;
-        at < owner.inner.strings.len() && owner.inner.strings.is_char_boundary(at)
+        owner.inner.file.has_string((offset - owner.inner.first_string) as usize)
     }
 
     /// The types of this kind and name, in order, the base's first.
     ///
-    /// The first call builds an index of all names.
+    /// The first call builds an index of names, of functions or of everything else.
     pub fn find<'a>(&'a self, kind: KindTag, name: &'a str) -> impl Iterator<Item = TypeId> + 'a {
-        self.find_essential(essential_name(name))
+        self.find_essential(kind, essential_name(name))
             .filter(move |&id| self.kind_tag(id) == Some(kind) && self.name(id) == Some(name))
     }
 
     /// The types of this name up to a `___flavor`, in order, the base's first.
-    pub fn find_essential<'a>(&'a self, name: &'a str) -> impl Iterator<Item = TypeId> + 'a {
+    ///
+    /// Among functions when `kind` is a function, else among all others: CO-RE takes some kinds for
+    /// each other, but none for a function.
+    pub fn find_essential<'a>(
+        &'a self,
+        kind: KindTag,
+        name: &'a str,
+    ) -> impl Iterator<Item = TypeId> + 'a {
         // At most one base below a module in practice; the depth is what the caller stacked.
         let mut layers: Vec<&Self> = std::iter::successors(Some(self), |b| b.base()).collect();
         layers.reverse();
         layers.into_iter().flat_map(move |layer| {
-            layer.inner.names.get_or_init(|| NameIndex::new(layer)).candidates(name).filter(
-                move |&id| layer.name(id).is_some_and(|found| essential_name(found) == name),
-            )
+            layer.inner.names.of(kind, layer).candidates(name).filter(move |&id| {
+                layer.name(id).is_some_and(|found| essential_name(found) == name)
+            })
         })
     }
 
@@ -136,7 +137,8 @@ impl Btf {
     ///
     /// In the byte order of the file that was read, without what a longer header pointed to.
     pub fn to_bytes(&self) -> Vec<u8> {
-        raw::section(&self.inner.words, self.own_strings(), self.order())
+        let words = self.inner.file.words().iter().map(|&word| value(word));
+        raw::section(words, self.own_strings(), self.order())
     }
 
     /// Byte order of the file.
@@ -146,10 +148,7 @@ impl Btf {
 
     /// The bytes of this layer's string section.
     pub(crate) fn own_strings(&self) -> &[u8] {
-        match &self.inner.raw_strings {
-            Some(bytes) => bytes,
-            None => self.inner.strings.as_bytes(),
-        }
+        self.inner.file.strings()
     }
 
     /// The bytes of the string at this offset, which need not be text.
@@ -174,12 +173,10 @@ impl Btf {
         }
         let at = (id.0 - owner.inner.first_id) as usize;
         let (&start, &end) = (owner.inner.starts.get(at)?, owner.inner.starts.get(at + 1)?);
-        match owner.inner.words.get(start as usize..end as usize)? {
-            &[name_off, info, size_or_type, ref rest @ ..] => {
-                Some((owner, RawType { name_off, info, size_or_type, rest }))
-            }
-            _ => None,
-        }
+        let words = owner.inner.file.words().get(start as usize..end as usize)?;
+        let &[name, info, third, ref rest @ ..] = words else { return None };
+        let (name_off, info, size_or_type) = (value(name), value(info), value(third));
+        Some((owner, RawType { name_off, info, size_or_type, rest }))
     }
 
     /// A string that parsing has already found to exist.
@@ -192,7 +189,7 @@ impl fmt::Debug for Btf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Btf")
             .field("types", &self.len())
-            .field("string_bytes", &self.inner.strings.len())
+            .field("string_bytes", &self.own_strings().len())
             .field("base", &self.inner.base)
             .finish_non_exhaustive()
     }

@@ -84,7 +84,7 @@ impl Builder {
             order: btf.order(),
             first_id: inner.first_id,
             first_string: inner.first_string,
-            words: inner.words.to_vec(),
+            words: inner.file.words().iter().map(|&word| raw::value(word)).collect(),
             starts: starts.iter().map(|&start| start as usize).collect(),
             strings,
             offsets,
@@ -273,7 +273,8 @@ impl Builder {
                 raw.info,
                 translate(tag.third(), raw.size_or_type),
             ];
-            words.extend(raw.rest.iter().zip(roles).map(|(&word, &role)| translate(role, word)));
+            let rest = raw.rest.iter().map(|&word| raw::value(word));
+            words.extend(rest.zip(roles).map(|(word, &role)| translate(role, word)));
             self.starts.push(start);
             self.words.extend(words);
         }
@@ -344,7 +345,7 @@ impl Builder {
 
     /// The bytes of a `.BTF` section, little-endian unless it continues big-endian BTF.
     pub fn to_bytes(&self) -> Vec<u8> {
-        raw::section(&self.words, &self.strings, self.order)
+        raw::section(self.words.iter().copied(), &self.strings, self.order)
     }
 
     /// The types, validated.
@@ -355,7 +356,7 @@ impl Builder {
     pub fn finish(&self) -> Result<Btf, BtfError> {
         match &self.base {
             Some(base) => Btf::parse_split(&self.to_bytes(), base),
-            None => Btf::parse(&self.to_bytes()),
+            None => Btf::parse_owned(self.to_bytes()),
         }
     }
 }

@@ -1,6 +1,11 @@
 //! Names to types: a chained hash table over type numbers, cheap enough to build for a whole kernel.
 
-use crate::{Btf, TypeId, raw::MAX_NAME};
+use std::sync::OnceLock;
+
+use crate::{
+    Btf, KindTag, TypeId,
+    raw::{info_kind, value},
+};
 
 /// The part of a name that CO-RE compares: up to the last `___`, the rest is a flavor.
 ///
@@ -19,116 +24,112 @@ pub fn essential_name(name: &str) -> &str {
     name
 }
 
-/// All named types of one layer, by the hash of their essential name.
+/// The indexes of one layer, each made when it is first needed: objects ask for structures, and
+/// functions are most of a kernel's names.
+#[derive(Debug, Default)]
+pub(crate) struct Indexes {
+    functions: OnceLock<NameIndex>,
+    others: OnceLock<NameIndex>,
+}
+
+impl Indexes {
+    /// The index that has types of this kind; `btf` is the layer.
+    pub(crate) fn of(&self, kind: KindTag, btf: &Btf) -> &NameIndex {
+        let functions = kind == KindTag::Func;
+        let index = if functions { &self.functions } else { &self.others };
+        index.get_or_init(|| NameIndex::new(btf, functions))
+    }
+}
+
+/// Named types of one layer, by the hash of their essential name.
 #[derive(Debug)]
 pub(crate) struct NameIndex {
-    first_id: u32,
-    /// By hash: one more than the lowest position with it, 0 for none.
+    /// By hash: one more than the first entry with it, 0 for none.
     heads: Box<[u32]>,
-    /// By position: one more than the next position in the same chain, 0 at the end.
-    next: Box<[u32]>,
+    entries: Box<[Entry]>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: TypeId,
+    /// One more than the next entry of the same chain, 0 at the end.
+    next: u32,
 }
 
 impl NameIndex {
-    /// Indexes the types that `btf` itself stores.
-    pub(crate) fn new(btf: &Btf) -> Self {
+    /// Indexes the types that `btf` itself stores: functions, or all others.
+    fn new(btf: &Btf, functions: bool) -> Self {
         let inner = &btf.inner;
-        let strings = inner.strings.as_bytes();
-        let flavors = Flavors::new(strings);
-        let count = inner.starts.len().saturating_sub(1);
-        let mut heads = vec![0u32; count.next_power_of_two()].into_boxed_slice();
+        let (words, strings) = (inner.file.words(), inner.file.strings());
+        let named = (inner.first_id..).map(TypeId).zip(&inner.starts).filter_map(|(id, &start)| {
+            let &[name, info, ..] = words.get(start as usize..)? else { return None };
+            let (name, is_function) = (value(name), info_kind(value(info)) == FUNC);
+            (name != 0 && is_function == functions).then_some((id, name))
+        });
+        let named: Vec<(TypeId, u32)> = named.collect();
+        let mut heads = vec![0u32; named.len().next_power_of_two()].into_boxed_slice();
         let mask = heads.len() - 1;
-        let mut next = vec![0u32; count].into_boxed_slice();
+        let mut entries = Vec::with_capacity(named.len());
         // From the back, so that each chain ends up in ascending order.
-        let positions = 0..u32::try_from(count).expect("parsing counts types in 32 bits");
-        for ((position, link), &start) in positions.zip(next.iter_mut()).zip(&inner.starts).rev() {
-            let name = inner.words.get(start as usize).copied().unwrap_or(0);
-            if name == 0 {
-                continue;
-            }
-            let hash = match name.checked_sub(inner.first_string) {
-                Some(at) if !flavors.may_be_after(at as usize) => {
-                    hash_to_nul(strings.get(at as usize..).unwrap_or_default())
-                }
-                _ => hash(essential_name(btf.name_at(name)).as_bytes()),
-            };
+        for &(id, name) in named.iter().rev() {
+            let tail =
+                name.checked_sub(inner.first_string).and_then(|at| strings.get(at as usize..));
+            let slow = || hash(essential_name(btf.name_at(name)).as_bytes());
+            let hash = tail.and_then(hash_of_plain).unwrap_or_else(slow);
+            let number = u32::try_from(entries.len() + 1).expect("parsing counts types in 32 bits");
             if let Some(head) = heads.get_mut(hash as usize & mask) {
-                *link = std::mem::replace(head, position + 1);
+                entries.push(Entry { id, next: std::mem::replace(head, number) });
             }
         }
-        Self { first_id: inner.first_id, heads, next }
+        Self { heads, entries: entries.into_boxed_slice() }
     }
 
     /// Types whose essential name may be `name`, in ascending order; the caller compares.
     pub(crate) fn candidates(&self, name: &str) -> impl Iterator<Item = TypeId> + '_ {
         let slot = hash(name.as_bytes()) as usize & (self.heads.len() - 1);
+        let entry = |number: u32| self.entries.get(number.checked_sub(1)? as usize);
         let head = self.heads.get(slot).copied().unwrap_or(0);
-        std::iter::successors(head.checked_sub(1), |&at| self.next.get(at as usize)?.checked_sub(1))
-            .map(|position| TypeId(self.first_id + position))
+        std::iter::successors(entry(head), move |last| entry(last.next)).map(|entry| entry.id)
     }
 }
 
-/// Where in a string section `___` occurs: almost nowhere, so almost no name has to be searched.
-struct Flavors {
-    /// By block of bytes: does one start here, or soon enough after it to be in a name from here?
-    blocks: Vec<bool>,
-}
+/// Number of the kind of functions.
+const FUNC: u32 = KindTag::Func.number();
 
-impl Flavors {
-    const BLOCK: usize = 64;
-
-    fn new(strings: &[u8]) -> Self {
-        let mut blocks = vec![false; strings.len() / Self::BLOCK + 1];
-        let mut start = 0;
-        let mut marked = 0;
-        // Three in a row have one at every third byte.
-        while let Some(at) = strings.get(start..).and_then(|rest| {
-            rest.iter().skip(2).step_by(3).position(|&b| b == b'_').map(|p| start + 2 + p * 3)
-        }) {
-            start = at - 1;
-            let around = strings.get(at - 2..).unwrap_or_default();
-            let around = around.get(..5).unwrap_or(around);
-            if around.windows(3).any(|three| three == b"___") {
-                // Of the name around it, all blocks from its start; up to the last separator that
-                // is done, and a name is not longer than that.
-                let from = marked.max(at.saturating_sub(MAX_NAME));
-                let head = strings.get(from..at).unwrap_or_default();
-                let name = from + head.iter().rposition(|&b| b == 0).map_or(0, |nul| nul + 1);
-                marked = at;
-                for block in name / Self::BLOCK..=at / Self::BLOCK {
-                    if let Some(mark) = blocks.get_mut(block) {
-                        *mark = true;
-                    }
-                }
-            }
-        }
-        Self { blocks }
-    }
-
-    /// Could a name that starts here have a flavor? Sometimes yes when it has none.
-    fn may_be_after(&self, at: usize) -> bool {
-        self.blocks.get(at / Self::BLOCK).copied().unwrap_or(true)
-    }
-}
-
-/// The hash of the bytes up to the first NUL, eight at a time.
-fn hash_to_nul(bytes: &[u8]) -> u32 {
+/// The hash of the name that begins here, as [`hash`] of what is before its NUL, eight bytes at a
+/// time; `None` when there is `___` in it, which may begin a flavor.
+fn hash_of_plain(bytes: &[u8]) -> Option<u32> {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The top bit of each byte that is 0; above the lowest one, a mark may be wrong.
+    let zeros = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
     let mut state = 0;
+    let mut last = 0;
     let (chunks, rest) = bytes.as_chunks::<8>();
-    for chunk in chunks {
-        let word = u64::from_le_bytes(*chunk);
-        let zeros = word.wrapping_sub(LOW) & !word & HIGH;
-        if zeros != 0 {
-            // Only the lowest mark is certain to be a NUL, and only that one matters.
-            let kept = zeros.trailing_zeros() & !7;
-            return finish(mix(state, word & !(u64::MAX << kept)));
-        }
-        state = mix(state, word);
+    let mut rest_padded = [0; 8];
+    for (to, from) in rest_padded.iter_mut().zip(rest) {
+        *to = *from;
     }
-    let end = rest.iter().position(|&b| b == 0).unwrap_or(rest.len());
-    finish(mix(state, tail(rest.get(..end).unwrap_or(rest))))
+    for &chunk in chunks.iter().chain([&rest_padded]) {
+        let word = u64::from_le_bytes(chunk);
+        let end = zeros(word);
+        let kept = if end == 0 { 64 } else { end.trailing_zeros() & !7 };
+        let word = word & !u64::MAX.checked_shl(kept).unwrap_or(0);
+        // Exact, unlike `zeros`: bytes that are `_`.
+        let other = word ^ u64::from_le_bytes([b'_'; 8]);
+        let marks = !((other & !HIGH).wrapping_add(!HIGH) | other) & HIGH;
+        let before = |bytes: u32| marks << (8 * bytes) | last >> (64 - 8 * bytes);
+        if marks & before(1) & before(2) != 0 {
+            return None;
+        }
+        last = marks;
+        if kept == 64 {
+            state = mix(state, word);
+        } else {
+            return Some(finish(mix(state, word)));
+        }
+    }
+    None
 }
 
 /// The hash of a whole name, the same as of one that a NUL ends.
@@ -158,27 +159,27 @@ mod tests {
 
     #[test]
     fn a_name_hashes_the_same_with_and_without_what_follows_it() {
-        let text = b"a_name_of_some_length\0next\0\0\xff\x01\0and_another_one\0";
+        let text = b"a_name_of_some_length\0next\0\0\xff\x01\0and__another_one\0";
         for start in 0..text.len() {
             let end = start + text[start..].iter().position(|&b| b == 0).unwrap();
-            assert_eq!(hash_to_nul(&text[start..]), hash(&text[start..end]), "{start}");
+            let want = Some(hash(&text[start..end]));
+            assert_eq!(hash_of_plain(&text[start..]), want, "{start}");
+            assert_eq!(hash_of_plain(&text[start..=end]), want, "{start}, nothing after it");
+        }
+        for unended in ["", "no end", "no end.."] {
+            assert_eq!(hash_of_plain(unended.as_bytes()), Some(hash(unended.as_bytes())));
         }
     }
 
     #[test]
-    fn names_with_a_separator_are_marked() {
-        for before in 0..200 {
-            for inside in 1..150 {
-                let mut text = vec![b'x'; before];
-                text.push(0);
-                text.extend(vec![b'y'; inside]);
-                text.extend(b"___z\0");
-                text.extend(vec![b'_'; 2]);
-                text.push(0);
-                assert!(Flavors::new(&text).may_be_after(before + 1), "{before} {inside}");
-            }
+    fn three_underscores_are_seen_wherever_they_are() {
+        for before in 0..30 {
+            let name = |inside: &str| format!("{}{inside}z\0___", "y".repeat(before));
+            assert_eq!(hash_of_plain(name("___").as_bytes()), None, "{before}");
+            assert_eq!(hash_of_plain(name("____").as_bytes()), None, "{before}");
+            assert!(hash_of_plain(name("__.__").as_bytes()).is_some(), "{before}");
+            assert!(hash_of_plain(name("_\u{5f}\u{df}_").as_bytes()).is_some(), "{before}");
         }
-        assert!(!Flavors::new(&[b"a__b\0".as_slice(); 100].concat()).blocks.contains(&true));
     }
 
     #[test]

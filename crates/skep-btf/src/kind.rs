@@ -4,7 +4,10 @@
 
 use std::fmt;
 
-use crate::{Btf, TypeId, raw::RawType};
+use crate::{
+    Btf, TypeId,
+    raw::{Bytes4, RawType, value},
+};
 
 /// What a word of a type holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -432,9 +435,9 @@ pub struct TypeTag {
 #[derive(Clone, Copy)]
 pub struct List<'a, T> {
     btf: &'a Btf,
-    words: &'a [u32],
+    words: &'a [Bytes4],
     flags: Flags,
-    read: fn(&'a Btf, &'a [u32], Flags) -> T,
+    read: fn(&'a Btf, &'a [Bytes4], Flags) -> T,
     /// Words per element.
     step: usize,
 }
@@ -477,11 +480,11 @@ impl<T: fmt::Debug> fmt::Debug for List<'_, T> {
 }
 
 /// Element `i` of a slice of words; callers pass slices of known length.
-fn word(words: &[u32], i: usize) -> u32 {
-    words.get(i).copied().unwrap_or(0)
+fn word(words: &[Bytes4], i: usize) -> u32 {
+    words.get(i).map_or(0, |&word| value(word))
 }
 
-fn member<'a>(btf: &'a Btf, words: &'a [u32], flags: Flags) -> Member<'a> {
+fn member<'a>(btf: &'a Btf, words: &'a [Bytes4], flags: Flags) -> Member<'a> {
     let offset = word(words, 2);
     // With the kind flag the top byte is the width of a bitfield.
     let [width, ..] = offset.to_be_bytes();
@@ -495,23 +498,23 @@ fn member<'a>(btf: &'a Btf, words: &'a [u32], flags: Flags) -> Member<'a> {
     }
 }
 
-fn enumerator<'a>(btf: &'a Btf, words: &'a [u32], flags: Flags) -> Enumerator<'a> {
+fn enumerator<'a>(btf: &'a Btf, words: &'a [Bytes4], flags: Flags) -> Enumerator<'a> {
     let low = word(words, 1);
     let value =
         if flags.kind_flag { i64::from(low.cast_signed()).cast_unsigned() } else { u64::from(low) };
     Enumerator { name: btf.name_at(word(words, 0)), value, signed: flags.kind_flag }
 }
 
-fn enumerator64<'a>(btf: &'a Btf, words: &'a [u32], flags: Flags) -> Enumerator<'a> {
+fn enumerator64<'a>(btf: &'a Btf, words: &'a [Bytes4], flags: Flags) -> Enumerator<'a> {
     let value = u64::from(word(words, 2)) << 32 | u64::from(word(words, 1));
     Enumerator { name: btf.name_at(word(words, 0)), value, signed: flags.kind_flag }
 }
 
-fn param<'a>(btf: &'a Btf, words: &'a [u32], _: Flags) -> Param<'a> {
+fn param<'a>(btf: &'a Btf, words: &'a [Bytes4], _: Flags) -> Param<'a> {
     Param { name: btf.name_at(word(words, 0)), ty: TypeId(word(words, 1)) }
 }
 
-fn sec_var(_: &Btf, words: &[u32], _: Flags) -> SecVar {
+fn sec_var(_: &Btf, words: &[Bytes4], _: Flags) -> SecVar {
     SecVar { var: TypeId(word(words, 0)), offset: word(words, 1), size: word(words, 2) }
 }
 

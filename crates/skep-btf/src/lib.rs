@@ -24,6 +24,7 @@ pub mod core;
 pub mod dump;
 mod error;
 pub mod ext;
+mod file;
 pub mod fuzz;
 mod index;
 mod kind;

@@ -1,12 +1,18 @@
 //! From untrusted bytes to [`Btf`]: one linear pass that leaves nothing to check later.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     Btf, BtfError, KindTag, TypeId,
     btf::Inner,
+    file::File,
+    index::Indexes,
     kind::Word,
-    raw::{self, HEADER_LEN, MAX_NAME, Order, TYPE_WORDS, info_kind, info_vlen},
+    raw::{self, Bytes4, HEADER_LEN, MAX_NAME, Order, TYPE_WORDS, info_kind, info_vlen, value},
 };
 
 impl Btf {
@@ -16,7 +22,17 @@ impl Btf {
     ///
     /// [`BtfError`] with the place where the bytes stop being BTF.
     pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
-        parse(bytes, None)
+        parse(bytes.to_vec().into(), None)
+    }
+
+    /// As [`Btf::parse`], without a copy of bytes that stay: a vector, or a mapping that the process
+    /// keeps to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Btf::parse`].
+    pub fn parse_owned(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, BtfError> {
+        parse(bytes.into(), None)
     }
 
     /// Reads a split `.BTF` that continues `base`, such as a kernel module's.
@@ -25,7 +41,7 @@ impl Btf {
     ///
     /// As [`Btf::parse`].
     pub fn parse_split(bytes: &[u8], base: &Self) -> Result<Self, BtfError> {
-        parse(bytes, Some(base))
+        parse(bytes.to_vec().into(), Some(base))
     }
 
     /// Is this the offset of a string that is short enough for a name?
@@ -35,21 +51,19 @@ impl Btf {
 
     /// End of the string offsets: a split BTF on this one continues from here.
     pub(crate) fn string_end(&self) -> u32 {
-        let own = u32::try_from(self.inner.strings.len()).unwrap_or(u32::MAX);
+        let own = u32::try_from(self.own_strings().len()).unwrap_or(u32::MAX);
         self.inner.first_string.saturating_add(own)
     }
 }
 
 /// Where the parts are, in bytes from the start of the file.
-struct Parts<'a> {
+struct Parts {
     order: Order,
-    types: &'a [u8],
-    types_at: u64,
-    strings: &'a [u8],
-    strings_at: u64,
+    types: Range<usize>,
+    strings: Range<usize>,
 }
 
-fn split_parts(bytes: &[u8]) -> Result<Parts<'_>, BtfError> {
+fn split_parts(bytes: &[u8]) -> Result<Parts, BtfError> {
     const SECTION: &str = ".BTF";
     let truncated = BtfError::HeaderTruncated {
         section: SECTION,
@@ -77,65 +91,60 @@ fn split_parts(bytes: &[u8]) -> Result<Parts<'_>, BtfError> {
     let part = |part, off: u32, len: u32| {
         let start = u64::from(header) + u64::from(off);
         let end = start + u64::from(len);
-        let slice = usize::try_from(start).ok().zip(usize::try_from(end).ok());
-        let slice = slice.and_then(|(start, end)| bytes.get(start..end));
-        let slice = slice.ok_or(BtfError::PartOutside { part, start, end, len: bytes.len() })?;
-        Ok((slice, start))
+        let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
+        let range = range.map(|(start, end)| start..end).filter(|range| range.end <= bytes.len());
+        range.ok_or(BtfError::PartOutside { part, start, end, len: bytes.len() })
     };
-    let (types, types_at) = part("type section", type_off, type_len)?;
-    let (strings, strings_at) = part("string section", str_off, str_len)?;
+    let types = part("type section", type_off, type_len)?;
+    let strings = part("string section", str_off, str_len)?;
     // Only positions relative to the section matter, and its words are read one by one.
     if !type_off.is_multiple_of(4) || !type_len.is_multiple_of(4) {
         return Err(BtfError::PartMisaligned {
             part: "type section",
-            start: types_at,
+            start: types.start as u64,
             len: u64::from(type_len),
         });
     }
-    Ok(Parts { order, types, types_at, strings, strings_at })
+    Ok(Parts { order, types, strings })
 }
 
-fn parse(bytes: &[u8], base: Option<&Btf>) -> Result<Btf, BtfError> {
-    let parts = split_parts(bytes)?;
+fn parse(mut bytes: Cow<'static, [u8]>, base: Option<&Btf>) -> Result<Btf, BtfError> {
+    let parts = split_parts(&bytes)?;
     let big_endian = parts.order == Order::Big;
     if base.is_some_and(|b| b.inner.big_endian != big_endian) {
         return Err(BtfError::MixedByteOrder);
     }
-    let (strings, raw_strings) = text(parts.strings, parts.strings_at, base.is_some())?;
-    let words = raw::words(parts.types, parts.order);
+    check_ends(bytes.get(parts.strings.clone()), parts.strings.start, base.is_some())?;
+    if parts.order != Order::NATIVE
+        && let Some(types) = bytes.to_mut().get_mut(parts.types.clone())
+    {
+        types.as_chunks_mut::<4>().0.iter_mut().for_each(|word| word.reverse());
+    }
+    let types_at = parts.types.start as u64;
     let first_id = base.map_or(Ok(1), |b| u32::try_from(b.len()));
     let mut inner = Inner {
         base: base.cloned(),
         first_id: first_id.map_err(|_| BtfError::TooManyTypes)?,
         first_string: base.map_or(0, Btf::string_end),
-        words: words.into_boxed_slice(),
+        file: File::new(bytes, parts.types, parts.strings),
         starts: Box::default(),
-        strings,
-        raw_strings,
         big_endian,
-        names: OnceLock::new(),
+        names: Indexes::default(),
         pointer_size: OnceLock::new(),
     };
-    inner.starts = Scan::new(&inner, parts.types_at).run()?.into_boxed_slice();
+    inner.starts = Scan::new(&inner, types_at).run()?.into_boxed_slice();
     Ok(Btf { inner: Arc::new(inner) })
 }
 
-/// The string section as text of the same length, and its bytes where that loses something.
-fn text(bytes: &[u8], at: u64, split: bool) -> Result<(Box<str>, Option<Box<[u8]>>), BtfError> {
+/// Does the string section begin with the empty string, and does its last one end?
+fn check_ends(strings: Option<&[u8]>, at: usize, split: bool) -> Result<(), BtfError> {
+    let strings = strings.unwrap_or_default();
     // A split BTF may have no strings of its own, or start in the middle of the numbering.
-    let starts_well = split || bytes.first() == Some(&0);
-    if !(starts_well && bytes.last() == Some(&0) || split && bytes.is_empty()) {
-        return Err(BtfError::BadStrings { offset: at });
+    let starts_well = split || strings.first() == Some(&0);
+    if starts_well && strings.last() == Some(&0) || split && strings.is_empty() {
+        return Ok(());
     }
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        return Ok((text.into(), None));
-    }
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|_| '?'));
-    }
-    Ok((text.into_boxed_str(), Some(bytes.into())))
+    Err(BtfError::BadStrings { offset: at as u64 })
 }
 
 /// Is some string longer than a name may be? Looks at few bytes: from each string end as far ahead
@@ -157,6 +166,8 @@ struct Scan<'a> {
     inner: &'a Inner,
     /// Where the type section starts in the file, for errors.
     types_at: u64,
+    /// Bytes of strings.
+    strings: usize,
     /// Every offset in the strings is that of a name: all ASCII, none too long.
     plain_strings: bool,
     /// The highest type number referred to, and the word in which: types may refer forwards, so
@@ -166,20 +177,22 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn new(inner: &'a Inner, types_at: u64) -> Self {
-        let strings = inner.strings.as_bytes();
+        let strings = inner.file.strings();
         let plain_strings = strings.is_ascii() && !has_long_string(strings);
-        Self { inner, types_at, plain_strings, highest_ref: (0, TypeId::VOID, 0) }
+        let strings = strings.len();
+        Self { inner, types_at, strings, plain_strings, highest_ref: (0, TypeId::VOID, 0) }
     }
 
     fn run(mut self) -> Result<Vec<u32>, BtfError> {
-        let words = &self.inner.words;
-        // Most types have no or few elements; the guess saves most of the growing.
-        let mut starts = Vec::with_capacity(words.len() / 8 + 1);
+        let inner = self.inner;
+        let words = inner.file.words();
+        // Kernels have six words per type. Room that is not used costs no memory.
+        let mut starts = Vec::with_capacity(words.len() / 5 + 1);
         let mut at = 0usize;
         let mut next_id = self.inner.first_id;
         while at < words.len() {
             starts.push(u32::try_from(at).map_err(|_| BtfError::TooManyTypes)?);
-            at += self.one(TypeId(next_id), at)?;
+            at += self.one(TypeId(next_id), at, words.get(at..).unwrap_or_default())?;
             next_id = next_id.checked_add(1).ok_or(BtfError::TooManyTypes)?;
         }
         starts.push(u32::try_from(at).map_err(|_| BtfError::TooManyTypes)?);
@@ -190,10 +203,9 @@ impl<'a> Scan<'a> {
         Ok(starts)
     }
 
-    /// Validates the type at word `at`; returns how many words it has.
-    fn one(&mut self, id: TypeId, at: usize) -> Result<usize, BtfError> {
+    /// Validates the type at word `at`, where `rest` begins; returns how many words it has.
+    fn one(&mut self, id: TypeId, at: usize, rest: &[Bytes4]) -> Result<usize, BtfError> {
         let place = Place { id, offset: self.types_at + at as u64 * 4 };
-        let rest = self.inner.words.get(at..).unwrap_or_default();
         let truncated = |need: usize| BtfError::TypeTruncated {
             id,
             offset: place.offset,
@@ -203,6 +215,7 @@ impl<'a> Scan<'a> {
         let &[name, info, third, ref rest_words @ ..] = rest else {
             return Err(truncated(TYPE_WORDS));
         };
+        let (name, info, third) = (value(name), value(info), value(third));
         let tag = match KindTag::from_number(info_kind(info)) {
             Some(tag) if tag != KindTag::Void => tag,
             _ => {
@@ -221,21 +234,21 @@ impl<'a> Scan<'a> {
         let payload_words = payload_words.ok_or_else(|| truncated(TYPE_WORDS + payload))?;
         let (head, elements) = payload_words.split_at_checked(own.len()).unwrap_or_default();
         for (&role, &word) in own.iter().zip(head) {
-            self.role(role, word, place)?;
+            self.role(role, value(word), place)?;
         }
         // The two shapes of elements, so that neither asks for its length in the loop.
         match *each {
             [a, b] => {
                 for &[x, y] in elements.as_chunks::<2>().0 {
-                    self.role(a, x, place)?;
-                    self.role(b, y, place)?;
+                    self.role(a, value(x), place)?;
+                    self.role(b, value(y), place)?;
                 }
             }
             [a, b, c] => {
                 for &[x, y, z] in elements.as_chunks::<3>().0 {
-                    self.role(a, x, place)?;
-                    self.role(b, y, place)?;
-                    self.role(c, z, place)?;
+                    self.role(a, value(x), place)?;
+                    self.role(b, value(y), place)?;
+                    self.role(c, value(z), place)?;
                 }
             }
             // Functions keep their linkage where others have a number of elements.
@@ -261,7 +274,7 @@ impl<'a> Scan<'a> {
             }
             Word::Name => {
                 let at = word.wrapping_sub(self.inner.first_string) as usize;
-                if self.plain_strings && at < self.inner.strings.len() {
+                if self.plain_strings && at < self.strings {
                     return Ok(());
                 }
                 self.name(word, place)
@@ -280,10 +293,10 @@ impl<'a> Scan<'a> {
         };
         let at = at as usize;
         // The section ends with a NUL, so every offset in it is a string that ends.
-        if at >= inner.strings.len() || !inner.strings.is_char_boundary(at) {
+        if !inner.file.has_string(at) {
             return Err(bad);
         }
-        let tail = inner.strings.as_bytes().get(at..).unwrap_or_default();
+        let tail = inner.file.strings().get(at..).unwrap_or_default();
         if tail.iter().take(MAX_NAME + 1).any(|&b| b == 0) { Ok(()) } else { Err(bad) }
     }
 }
@@ -302,7 +315,7 @@ impl Place {
 }
 
 /// Checks what only some kinds have.
-fn fields(tag: KindTag, size: u32, head: &[u32], place: Place) -> Result<(), BtfError> {
+fn fields(tag: KindTag, size: u32, head: &[Bytes4], place: Place) -> Result<(), BtfError> {
     let one_of = |known: &[u32]| match known.contains(&size) {
         true => Ok(()),
         false => Err(place.bad(tag, "a size of", size)),
@@ -312,7 +325,8 @@ fn fields(tag: KindTag, size: u32, head: &[u32], place: Place) -> Result<(), Btf
         KindTag::Float => one_of(&[2, 4, 8, 12, 16]),
         KindTag::Int => {
             one_of(&[1, 2, 4, 8, 16])?;
-            let [_, shift, _, bits] = head.first().map_or([0; 4], |w| w.to_be_bytes());
+            let [_, shift, _, bits] =
+                head.first().map_or([0; 4], |&word| value(word).to_be_bytes());
             if u32::from(shift) + u32::from(bits) > size * 8 {
                 return Err(place.bad(tag, "more bits than its size has:", u32::from(bits)));
             }

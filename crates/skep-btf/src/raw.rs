@@ -1,7 +1,8 @@
 //! The bytes as they are on disk: headers, and the words of one type.
 //!
-//! The type section consists of 32-bit words only, so it is kept as words in the byte order of this
-//! machine; a file of the other byte order is swapped once when it is read.
+//! The type section consists of 32-bit words only. They are kept as the bytes of a file in the byte
+//! order of this machine, so that a mapped file need not be copied; a file of the other byte order is
+//! swapped once when it is read.
 
 /// First two bytes of `.BTF` and `.BTF.ext`.
 pub(crate) const MAGIC: u16 = 0xeb9f;
@@ -21,6 +22,14 @@ pub(crate) const TYPE_WORDS: usize = 3;
 /// within the string section.
 pub(crate) const MAX_NAME: usize = 4096;
 
+/// A word of the type section, in this machine's byte order; [`value`] reads it.
+pub(crate) type Bytes4 = [u8; 4];
+
+/// The number that a word holds.
+pub(crate) const fn value(word: Bytes4) -> u32 {
+    u32::from_ne_bytes(word)
+}
+
 /// Byte order of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -29,6 +38,10 @@ pub(crate) enum Order {
 }
 
 impl Order {
+    /// This machine's.
+    pub(crate) const NATIVE: Self =
+        if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
+
     /// The order in which the first two bytes are the magic number.
     pub(crate) fn of_magic(bytes: [u8; 2]) -> Option<Self> {
         match (u16::from_le_bytes(bytes), u16::from_be_bytes(bytes)) {
@@ -76,7 +89,7 @@ pub(crate) struct RawType<'a> {
     /// A size in bytes or a type number, by kind.
     pub(crate) size_or_type: u32,
     /// The words that the kind adds.
-    pub(crate) rest: &'a [u32],
+    pub(crate) rest: &'a [Bytes4],
 }
 
 impl RawType<'_> {
@@ -106,14 +119,12 @@ pub(crate) const fn info_vlen(info: u32) -> u32 {
     info & 0x00ff_ffff
 }
 
-/// The words of `bytes`; a last incomplete word is left out.
-pub(crate) fn words(bytes: &[u8], order: Order) -> Vec<u32> {
-    let (chunks, _) = bytes.as_chunks::<4>();
-    chunks.iter().map(|&chunk| order.word(chunk)).collect()
-}
-
 /// A whole `.BTF` section: header, types, strings.
-pub(crate) fn section(words: &[u32], strings: &[u8], order: Order) -> Vec<u8> {
+pub(crate) fn section(
+    words: impl ExactSizeIterator<Item = u32>,
+    strings: &[u8],
+    order: Order,
+) -> Vec<u8> {
     let types_len = u32::try_from(words.len() * 4).expect("offsets are 32 bits wide");
     let strings_len = u32::try_from(strings.len()).expect("offsets are 32 bits wide");
     let mut out = Vec::with_capacity(HEADER_LEN as usize + words.len() * 4 + strings.len());
@@ -122,7 +133,7 @@ pub(crate) fn section(words: &[u32], strings: &[u8], order: Order) -> Vec<u8> {
     for field in [HEADER_LEN, 0, types_len, types_len, strings_len] {
         out.extend(order.bytes(field));
     }
-    out.extend(words.iter().flat_map(|&word| order.bytes(word)));
+    out.extend(words.flat_map(|word| order.bytes(word)));
     out.extend(strings);
     out
 }

@@ -288,8 +288,8 @@ fn types_are_found_by_name_and_by_essential_name() {
     assert_eq!(exact(KindTag::Struct, "a___b___c"), [6]);
     assert_eq!(exact(KindTag::Struct, ""), [0; 0]);
     assert_eq!(exact(KindTag::Struct, "tas"), [0; 0]);
-    assert_eq!(ids(btf.find_essential("task").collect()), [1, 2, 3, 5, 7]);
-    assert_eq!(ids(btf.find_essential("a___b").collect()), [6]);
+    assert_eq!(ids(btf.find_essential(KindTag::Struct, "task").collect()), [1, 2, 3, 5, 7]);
+    assert_eq!(ids(btf.find_essential(KindTag::Struct, "a___b").collect()), [6]);
 }
 
 #[test]

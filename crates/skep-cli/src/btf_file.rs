@@ -17,5 +17,5 @@ pub fn read(path: &Path) -> anyhow::Result<Btf> {
         let object = Object::parse(&path.display().to_string(), &bytes)?;
         return object.into_spec().btf.with_context(|| format!("{} has no .BTF", path.display()));
     }
-    Btf::parse(&bytes).with_context(|| format!("{} is no BTF", path.display()))
+    Btf::parse_owned(bytes).with_context(|| format!("{} is no BTF", path.display()))
 }

@@ -3,6 +3,7 @@
 mod modules;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     fs,
     io::{self, BufRead as _, BufReader, Read as _},
@@ -37,8 +38,17 @@ pub fn vmlinux_btf() -> Result<Btf, TargetError> {
     if let Some(btf) = CACHE.get() {
         return Ok(btf.clone());
     }
-    let btf = read_btf(Path::new(VMLINUX_BTF))?;
+    let btf = open_vmlinux()?;
     Ok(CACHE.get_or_init(|| btf).clone())
+}
+
+/// Since Linux 6.16 the kernel's BTF can be used where it is.
+fn open_vmlinux() -> Result<Btf, TargetError> {
+    let path = Path::new(VMLINUX_BTF);
+    match sys::map_file(path) {
+        Ok(bytes) => parse_btf(bytes, path),
+        Err(_) => read_btf(path),
+    }
 }
 
 /// BTF from a file as the kernel shows it: the bytes of a `.BTF` section.
@@ -49,7 +59,11 @@ pub fn vmlinux_btf() -> Result<Btf, TargetError> {
 pub fn read_btf(path: &Path) -> Result<Btf, TargetError> {
     let bytes =
         sys::read_file(path).map_err(|source| TargetError::Read { path: path.into(), source })?;
-    Btf::parse(&bytes).map_err(|source| TargetError::Btf { path: path.into(), source })
+    parse_btf(bytes, path)
+}
+
+fn parse_btf(bytes: impl Into<Cow<'static, [u8]>>, path: &Path) -> Result<Btf, TargetError> {
+    Btf::parse_owned(bytes).map_err(|source| TargetError::Btf { path: path.into(), source })
 }
 
 /// The running kernel's configuration: `CONFIG_HZ` to `250`, strings with their quotes.
@@ -194,6 +208,7 @@ fn parse_symbol(line: &str) -> Option<(&str, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fake::Fake;
 
     #[test]
     fn versions_are_read_where_distributions_put_them() {
@@ -226,6 +241,21 @@ mod tests {
             Some(("_text", 0xffff_ffff_8100_0000))
         );
         assert_eq!(parse_symbol("nonsense"), None);
+    }
+
+    #[test]
+    fn the_kernels_types_are_the_same_mapped_and_read() {
+        let Ok(mapped) = open_vmlinux() else { return };
+        let fake = Fake::failing("mapping a file", libc::ENODEV);
+        let read = open_vmlinux().unwrap();
+        assert_eq!(fake.names(), ["mapping a file", "reading a file"]);
+        assert!(mapped.to_bytes() == read.to_bytes(), "the same bytes");
+    }
+
+    #[test]
+    fn files_that_can_change_are_not_mapped() {
+        let refused = sys::map_file(Path::new("/proc/self/exe")).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENODEV));
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub fn header(btf: &Btf) -> Header {
 /// A kernel's header has one declaration for eight words. A long name counts as several.
 fn work_limit(btf: &Btf) -> usize {
     let layers = std::iter::successors(Some(btf), |layer| layer.base());
-    layers.map(|layer| layer.inner.words.len()).sum::<usize>().saturating_mul(4) + 10_000
+    layers.map(|layer| layer.inner.file.words().len()).sum::<usize>().saturating_mul(4) + 10_000
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ impl<'a> Resolver<'a> {
         let modules = modules.map(|(at, btf)| (Some(at), btf.first_id()));
         for (module, first) in std::iter::once((None, TypeId::VOID)).chain(modules) {
             let btf = self.target.btf(module);
-            for id in btf.find_essential(name).filter(|&id| id >= first) {
+            for id in btf.find_essential(kind, name).filter(|&id| id >= first) {
                 self.budget.candidate()?;
                 if btf.kind_tag(id).is_some_and(|tag| same_kind(tag, kind)) {
                     found.push(Candidate { module, id });

@@ -47,5 +47,5 @@ pub fn types(id: u32) -> Result<Option<Btf>, TargetError> {
         let base = target::vmlinux_btf()?;
         return Ok(Btf::parse_split(&raw.bytes, &base).ok());
     }
-    Ok(Btf::parse(&raw.bytes).ok())
+    Ok(Btf::parse_owned(raw.bytes).ok())
 }

@@ -115,6 +115,11 @@ pub(crate) enum Call<'a> {
         path: &'a Path,
         into: &'a mut PathBuf,
     },
+    /// Opens a file of sysfs, maps all of it for as long as the process lives, and closes it.
+    MapFile {
+        path: &'a Path,
+        into: &'a mut &'static [u8],
+    },
     /// Opens a file, writes behind its end and closes it.
     AppendFile {
         path: &'a Path,
@@ -148,6 +153,7 @@ impl Call<'_> {
             Self::Unshare { .. } => "unshare",
             Self::ReadFile { .. } => "reading a file",
             Self::ReadLink { .. } => "readlink",
+            Self::MapFile { .. } => "mapping a file",
             Self::AppendFile { .. } => "appending to a file",
         }
     }
@@ -356,6 +362,10 @@ unsafe fn perform(call: &mut Call<'_>) -> io::Result<libc::c_long> {
             **into = std::fs::read_link(path)?;
             return Ok(0);
         }
+        Call::MapFile { path, into } => {
+            **into = map_file(path)?;
+            return Ok(0);
+        }
         Call::AppendFile { path, bytes } => {
             File::options().append(true).open(path)?.write_all(bytes)?;
             return Ok(0);
@@ -374,4 +384,33 @@ fn long(ret: libc::ssize_t) -> libc::c_long {
 
 fn socklen(len: usize) -> libc::socklen_t {
     libc::socklen_t::try_from(len).expect("options and addresses are small")
+}
+
+/// A file of sysfs as memory.
+///
+/// Of sysfs only: its files that can be mapped read-only and private are the kernel's own constant
+/// data, while another file may change, or shrink, under its readers.
+fn map_file(path: &Path) -> io::Result<&'static [u8]> {
+    let no = |errno| io::Error::from_raw_os_error(errno);
+    let file = File::open(path)?;
+    let mut system = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: writes one `statfs` into storage of that type.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), system.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all-zero is a valid `statfs`, and the call filled it.
+    let system = unsafe { system.assume_init() };
+    if i128::from(system.f_type) != i128::from(libc::SYSFS_MAGIC) {
+        return Err(no(libc::ENODEV));
+    }
+    let len = usize::try_from(file.metadata()?.len()).map_err(|_| no(libc::EFBIG))?;
+    let (anywhere, fd) = (std::ptr::null_mut(), file.as_raw_fd());
+    // SAFETY: a new mapping at an address of the kernel's choice touches none of our memory; a
+    // length of 0 is refused.
+    let at = unsafe { libc::mmap(anywhere, len, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `len` mapped bytes that are never unmapped and, in sysfs, never change.
+    Ok(unsafe { std::slice::from_raw_parts(at.cast(), len) })
 }

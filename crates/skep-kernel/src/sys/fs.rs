@@ -87,6 +87,19 @@ pub(crate) fn read_file(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// All of a file of sysfs, where it lies in the kernel's memory. Few can be mapped.
+///
+/// # Errors
+///
+/// The file's; `ENODEV` in another file system, or when this kernel does not map it.
+pub(crate) fn map_file(path: &Path) -> io::Result<&'static [u8]> {
+    let mut bytes: &[u8] = &[];
+    let mut call = Call::MapFile { path, into: &mut bytes };
+    // SAFETY: passes no address.
+    unsafe { issue(&mut call) }.map_err(|e| e.source)?;
+    Ok(bytes)
+}
+
 /// As [`read_file`], for text.
 ///
 /// # Errors

@@ -39,8 +39,8 @@ use call::{issue, issue_fd};
 pub use error::{ENOTSUPP, SysError};
 pub use fs::pidfd;
 pub(crate) use fs::{
-    append_file, detached_mount, epoll_add, epoll_create, read_file, read_link, read_text,
-    wait_readable, wait_writable,
+    append_file, detached_mount, epoll_add, epoll_create, map_file, read_file, read_link,
+    read_text, wait_readable, wait_writable,
 };
 pub(crate) use hook::{
     LinkExtra, ProgAttach, iter_create, link_create_with, link_update, prog_attach, prog_bind_map,
