@@ -1,9 +1,11 @@
-//! Opening an object and resolving it against the running kernel's BTF, in a fresh process each.
+//! Loading an object into the running kernel, in a fresh process each: from the file to programs that
+//! could be attached, and the memory that takes.
 //!
-//! `cargo bench -p skep-object --bench open` measures objects of this repository.
+//! `cargo bench -p skep-kernel --bench load` measures objects of this repository.
 //! `SKEP_BENCH_OBJECTS` names others, separated by `:`. `SKEP_BENCH_PEER` is a program to compare
-//! with: it is started in turn with this one, gets the object's path, and prints lines of a name
-//! and milliseconds of processor time; a name that begins with `-` is taken off the sum.
+//! with: it is started in turn with this one, gets the object's path, and prints lines of a name and
+//! milliseconds of processor time; a name that begins with `=` is something else, and not added up.
+//! `SKEP_BENCH_ROUNDS` is how often.
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +18,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use skep_btf::Btf;
-use skep_object::{ObjectSpec, Symbols, Target, resolve};
+use skep_kernel::{LoadOptions, Object, probe, target};
+use skep_object::ObjectSpec;
 
-const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-const OWN: &[&str] = &["../../examples/execsnoop.bpf.o", "../../tests/data/objects/core.bpf.o"];
+const OWN: &[&str] = &["../../examples/execsnoop.bpf.o", "../../examples/classify.bpf.o"];
 /// The argument that makes this program measure once and print.
 const ONCE: &str = "--once";
 
@@ -37,28 +38,33 @@ fn now() -> f64 {
     t.tv_sec as f64 * 1e3 + t.tv_nsec as f64 / 1e6
 }
 
-/// Reads, parses and resolves one object, as its first user in the process does.
+/// The most memory that this process ever had, in kilobytes.
+fn peak_kb() -> Result<f64, Failure> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.ok_or("no VmHWM")?.parse()?)
+}
+
+/// Reads, resolves and loads one object, as its first user in the process does.
 #[expect(clippy::print_stdout, reason = "a benchmark's result is its output")]
 fn once(path: &Path) -> Result<(), Failure> {
     let start = now();
     let spec = ObjectSpec::parse(&fs::read(path)?)?;
     let opened = now();
-    let kernel = Btf::parse(&fs::read(VMLINUX)?)?;
+    target::vmlinux_btf()?;
     let has_kernel = now();
-    let kconfig = BTreeMap::new();
-    let target = Target {
-        btf: Some(&kernel),
-        kernel_version: 6 << 16 | 18 << 8,
-        kconfig: Some(&kconfig),
-        symbols: Symbols::Engine,
-        ..Target::NONE
-    };
-    let resolved = black_box(resolve(spec, &target)?);
+    let resolved = target::resolve(spec)?;
+    let fits = now();
+    let options = LoadOptions { pin_root: None, ..LoadOptions::default() };
+    let loaded = black_box(Object::load(&resolved, &options)?);
     let end = now();
     println!("open {}", opened - start);
     println!("kernel_btf {}", has_kernel - opened);
-    println!("resolve {}", end - has_kernel);
-    eprintln!("{} programs, {} relocations", resolved.spec().programs.len(), resolved.core().len());
+    println!("resolve {}", fits - has_kernel);
+    println!("load {}", end - fits);
+    println!("=peak_kb {}", peak_kb()?);
+    eprintln!("{} programs, {} relocations", loaded.programs().len(), resolved.core().len());
     Ok(())
 }
 
@@ -77,10 +83,10 @@ fn round(program: &OsStr, args: &[&str], path: &Path) -> Result<Steps, Failure> 
     Ok(steps)
 }
 
-/// A row more: the sum of what counts.
+/// A row more: the sum of the times.
 fn with_sum(mut steps: Steps) -> Steps {
-    let sign = |name: &str| if name.starts_with('-') { -1.0 } else { 1.0 };
-    let sum = steps.iter().map(|(name, time)| sign(name) * time).sum();
+    let times = steps.iter().filter(|(name, _)| !name.starts_with('='));
+    let sum = times.map(|(_, time)| time).sum();
     steps.push(("sum".to_owned(), sum));
     steps
 }
@@ -101,26 +107,28 @@ fn medians(rounds: &[Steps]) -> Steps {
 fn compare(path: &Path, rounds: usize) -> Result<(), Failure> {
     let me = env::current_exe()?;
     let peer = env::var_os("SKEP_BENCH_PEER");
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut ratios = BTreeMap::<_, Vec<f64>>::new();
     for _ in 0..rounds {
         let mine = with_sum(round(me.as_os_str(), &[ONCE], path)?);
         if let Some(peer) = &peer {
             let other = with_sum(round(peer, &[], path)?);
-            if let (Some((_, a)), Some((_, b))) = (mine.last(), other.last()) {
-                ratios.push(a / b);
+            for (step, a) in &mine {
+                let same = other.iter().filter(|(name, _)| name == step);
+                same.for_each(|(_, b)| ratios.entry(step.clone()).or_default().push(a / b));
             }
             theirs.push(other);
         }
         ours.push(mine);
     }
-    println!("{}, milliseconds, median of {rounds}", path.display());
+    println!("{}, milliseconds or kB, median of {rounds}", path.display());
     for (who, rounds) in [("skep", ours), ("peer", theirs)] {
         for (step, time) in medians(&rounds) {
             println!("  {who} {step:10} {time:9.3}");
         }
     }
-    if !ratios.is_empty() {
-        println!("  ratio, round by round: {:.3}", median(ratios));
+    for (step, ratios) in ratios {
+        println!("  ratio {step:10} {:.3}, round by round", median(ratios));
     }
     Ok(())
 }
@@ -132,11 +140,15 @@ fn main() -> Result<(), Failure> {
     {
         return once(Path::new(path));
     }
-    if !Path::new(VMLINUX).exists() {
-        eprintln!("SKIP: no BTF of the running kernel");
+    if let Err(why) = probe::can_load().into_result() {
+        eprintln!("SKIP: {why}");
         return Ok(());
     }
-    let rounds = if args.iter().any(|arg| arg == "--bench") { 21 } else { 1 };
+    let rounds = match env::var("SKEP_BENCH_ROUNDS") {
+        Ok(rounds) => rounds.parse()?,
+        Err(_) if args.iter().any(|arg| arg == "--bench") => 21,
+        Err(_) => 1,
+    };
     let named = env::var("SKEP_BENCH_OBJECTS").unwrap_or_default();
     let own = if named.is_empty() { OWN } else { &[] };
     let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
