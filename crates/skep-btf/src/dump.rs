@@ -8,17 +8,24 @@ use crate::{Btf, Kind, Linkage, List, Member, Type, TypeId};
 #[derive(Clone, Copy, Debug)]
 pub struct Raw<'a> {
     btf: &'a Btf,
+    only: Option<&'a [TypeId]>,
 }
 
 /// All types that `btf` itself has, one line each, elements on indented lines below.
 pub const fn raw(btf: &Btf) -> Raw<'_> {
-    Raw { btf }
+    Raw { btf, only: None }
+}
+
+/// As [`raw`], of these types only.
+pub const fn raw_of<'a>(btf: &'a Btf, types: &'a [TypeId]) -> Raw<'a> {
+    Raw { btf, only: Some(types) }
 }
 
 impl fmt::Display for Raw<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = self.btf.first_id();
-        for id in self.btf.ids().filter(|&id| id >= first) {
+        let wanted = |id: &TypeId| self.only.map_or(*id >= first, |only| only.contains(id));
+        for id in self.btf.ids().filter(wanted) {
             if let Some(ty) = self.btf.get(id) {
                 self.one(id, ty, f)?;
             }

@@ -29,6 +29,10 @@ pub enum Command {
     Map(cmd::manage::map::MapCommand),
     #[command(subcommand)]
     Link(cmd::manage::link::Link),
+    #[command(subcommand)]
+    Iter(cmd::manage::iter::Iter),
+    #[command(subcommand)]
+    Perf(cmd::manage::perf::Perf),
     Disasm(cmd::disasm::Disasm),
     Asm(cmd::asm::Asm),
     #[command(subcommand)]
@@ -50,6 +54,8 @@ impl Command {
             Self::Prog(c) => c.run(out),
             Self::Map(c) => c.run(out),
             Self::Link(c) => c.run(out),
+            Self::Iter(c) => c.run(),
+            Self::Perf(c) => c.run(out),
             Self::Disasm(c) => c.run(out),
             Self::Asm(c) => c.run(out),
             Self::Btf(c) => c.run(out),

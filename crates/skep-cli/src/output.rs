@@ -9,12 +9,32 @@ pub enum Format {
     Text,
     /// One JSON object per line.
     Json,
+    /// JSON objects with line breaks inside.
+    Pretty,
 }
 
 impl Format {
     /// The format that the `--json` flag asks for.
     pub const fn json_if(json: bool) -> Self {
         if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// The flags of commands that list and show what is loaded, as bpftool has them.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Print {
+    /// Print JSON, one object per line.
+    #[arg(short = 'j', long)]
+    pub json: bool,
+    /// Print JSON for people, objects over several lines.
+    #[arg(short = 'p', long)]
+    pretty: bool,
+}
+
+impl Print {
+    /// The format that the flags ask for.
+    pub const fn format(self) -> Format {
+        if self.pretty { Format::Pretty } else { Format::json_if(self.json) }
     }
 }
 
@@ -49,13 +69,14 @@ impl<'a> Out<'a> {
     /// Writes one value. Text that is empty writes nothing.
     pub fn emit<T: serde::Serialize + fmt::Display>(&mut self, value: &T) -> anyhow::Result<()> {
         match self.format {
-            Format::Json => {
-                let writer = &mut *self.writer;
-                match &self.object {
-                    Some(object) => serde_json::to_writer(writer, &Labelled { object, value }),
-                    None => serde_json::to_writer(writer, value),
+            Format::Json | Format::Pretty => {
+                match self.object.take() {
+                    Some(object) => {
+                        self.json(&Labelled { object: &object, value })?;
+                        self.object = Some(object);
+                    }
+                    None => self.json(value)?,
                 }
-                .map_err(std::io::Error::from)?;
                 writeln!(self.writer)?;
             }
             Format::Text => {
@@ -67,6 +88,20 @@ impl<'a> Out<'a> {
             }
         }
         Ok(())
+    }
+
+    fn json<T: serde::Serialize>(&mut self, value: &T) -> anyhow::Result<()> {
+        let writer = &mut *self.writer;
+        let written = match self.format {
+            Format::Pretty => serde_json::to_writer_pretty(writer, value),
+            _ => serde_json::to_writer(writer, value),
+        };
+        Ok(written.map_err(std::io::Error::from)?)
+    }
+
+    /// Is it text for people?
+    pub fn is_text(&self) -> bool {
+        self.format == Format::Text
     }
 
     /// As [`Out::emit`]; in text an empty line stands before it, unless it comes first.
@@ -100,7 +135,11 @@ mod tests {
 
     #[test]
     fn text_and_json_show_the_same_value() {
-        for (format, want) in [(Format::Text, "3 packets\n"), (Format::Json, "{\"packets\":3}\n")] {
+        for (format, want) in [
+            (Format::Text, "3 packets\n"),
+            (Format::Json, "{\"packets\":3}\n"),
+            (Format::Pretty, "{\n  \"packets\": 3\n}\n"),
+        ] {
             let mut bytes = Vec::new();
             Out::new(&mut bytes, format).emit(&Line { packets: 3 }).unwrap();
             assert_eq!(String::from_utf8(bytes).unwrap(), want);

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::{json, run, skep};
+use common::{json, ok, run, skep};
 use serde_json::Value;
 use skep::{
     Engine, Loaded, Object,
@@ -51,13 +51,6 @@ fn map_named(name: &str) -> u32 {
     let is =
         |id: &u32| inspect::map(*id).expect("ids can be asked").is_some_and(|m| m.name == name);
     own(Kind::Map).into_iter().find(is).expect("the map is loaded")
-}
-
-/// Runs the binary with words that are split at blanks; it must succeed.
-fn ok(words: &str) -> String {
-    let ran = run(&words.split(' ').collect::<Vec<_>>());
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{words}: {}", ran.out);
-    ran.out
 }
 
 #[test]

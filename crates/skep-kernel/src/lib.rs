@@ -31,4 +31,6 @@ pub use link::{AttachError, Link, Target, attach, attach_with};
 pub use map::{Keys, Map, MapBtf, Memory};
 pub use object::{LoadOptions, Object, StructOps};
 pub use program::{Program, ProgramLoad};
-pub use sys::{ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, pidfd, possible_cpus};
+pub use sys::{
+    ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, page_bytes, pidfd, possible_cpus,
+};

@@ -62,6 +62,16 @@ impl Link {
         self.live.hook()
     }
 
+    /// Pins the link at a path of a bpf file system, so that the program stays attached when this
+    /// is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when it is not held by a link of the kernel's.
+    pub fn pin(&self, path: &std::path::Path) -> Result<(), skep_kernel::SysError> {
+        self.live.pin(path)
+    }
+
     /// Detaches, and says when that fails; dropping does the same silently.
     ///
     /// # Errors

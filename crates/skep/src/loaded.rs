@@ -151,6 +151,7 @@ fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::L
     let spec = resolved.spec();
     let load = skep_kernel::LoadOptions {
         pin_root: options.pins.then(|| options.pin_root.clone().unwrap_or_else(|| BPFFS.into())),
+        maps: options.maps.clone(),
         ..Default::default()
     };
     let live = skep_kernel::Object::load(resolved, &load)?;

@@ -73,6 +73,14 @@ impl Map {
         }
     }
 
+    /// The map in the kernel, where it lives there: to pin it, or to hand it to others.
+    pub fn kernel(&self) -> Option<&skep_kernel::Map> {
+        match &self.live {
+            Live::Embedded(_) => None,
+            Live::Kernel(m) => Some(m),
+        }
+    }
+
     /// Shape.
     pub fn def(&self) -> &MapDef {
         match &self.live {

@@ -138,11 +138,20 @@ pub(crate) struct Options {
     pub(crate) pins: bool,
     pub(crate) insn_budget: Option<u64>,
     pub(crate) print: Option<PrintSink>,
+    /// Maps that are there already, by name and id.
+    pub(crate) maps: Vec<(String, u32)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { target_btf: None, pin_root: None, pins: true, insn_budget: None, print: None }
+        Self {
+            target_btf: None,
+            pin_root: None,
+            pins: true,
+            insn_budget: None,
+            print: None,
+            maps: Vec::new(),
+        }
     }
 }
 
@@ -154,6 +163,7 @@ impl std::fmt::Debug for Options {
             .field("pins", &self.pins)
             .field("insn_budget", &self.insn_budget)
             .field("print", &self.print.is_some())
+            .field("maps", &self.maps)
             .finish()
     }
 }
@@ -248,6 +258,28 @@ impl Object {
     pub fn pin_maps(&mut self, pins: bool) -> &mut Self {
         self.options.pins = pins;
         self
+    }
+
+    /// Uses a map that is loaded already, by its id, instead of making this one. Kernel engine only.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuch`] when the object has no such map.
+    pub fn use_map(&mut self, name: &str, id: u32) -> Result<&mut Self, NoSuch> {
+        self.map(name)?;
+        self.options.maps.push((name.to_owned(), id));
+        Ok(self)
+    }
+
+    /// Takes all programs as what a section of this name holds: `xdp`, `tracepoint`, `cgroup/skb`…
+    /// False when no rule has the name; then nothing changed.
+    pub fn set_program_types(&mut self, section: &str) -> bool {
+        let Some(found) = skep_abi::section::find(section) else { return false };
+        for program in &mut self.spec.programs {
+            program.prog_type = Some(found.def.prog_type);
+            program.attach_type = found.def.attach_type;
+        }
+        true
     }
 
     /// Where the lines of `bpf_printk` go on the embedded engine; without, nowhere. The kernel has

@@ -103,6 +103,15 @@ impl Program {
         self.attach_type
     }
 
+    /// The program in the kernel, where it lives there: to pin it, or to attach it in ways of the
+    /// kernel's own.
+    pub fn kernel(&self) -> Option<&skep_kernel::Program> {
+        match &self.live {
+            Live::Embedded(_) => None,
+            Live::Kernel(p) => Some(p),
+        }
+    }
+
     /// Runs the program on input that the caller gives. Nothing is attached, no packet is sent.
     ///
     /// # Errors

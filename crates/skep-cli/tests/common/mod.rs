@@ -50,6 +50,27 @@ pub fn run_with(args: &[&str], input: &[u8]) -> Ran {
     }
 }
 
+/// Runs the binary with words that are split at blanks; it must succeed without a word of error.
+pub fn ok(words: &str) -> String {
+    let ran = run(&words.split(' ').collect::<Vec<_>>());
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{words}: {}", ran.out);
+    ran.out
+}
+
+/// As [`ok`], for commands that print one line of JSON.
+pub fn row(words: &str) -> serde_json::Value {
+    let rows = json(&ok(&format!("{words} --json")));
+    let [row] = rows.try_into().unwrap_or_else(|rows| panic!("{words}: {rows:?}"));
+    row
+}
+
+/// Runs the binary with words that are split at blanks; it must fail with this code. What it says.
+pub fn fails(code: i32, words: &str) -> String {
+    let ran = run(&words.split(' ').collect::<Vec<_>>());
+    assert_eq!(ran.code, code, "{words}: {}{}", ran.out, ran.err);
+    ran.err
+}
+
 /// Compares `got` with `tests/golden/NAME`; `BLESS=1` writes it instead.
 pub fn golden(name: &str, got: &str) {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect();

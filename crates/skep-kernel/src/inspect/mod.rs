@@ -70,9 +70,10 @@ impl Kind {
     /// By what a descriptor's link in `/proc` says.
     fn of_link(link: &Path) -> Option<Self> {
         let name = link.to_str()?.strip_prefix("anon_inode:")?;
-        // Old kernels put brackets around some names.
-        let name = name.trim_matches(|c| c == '[' || c == ']');
-        let fits = |k: &Self| k.in_proc().0 == name || k.in_proc().0 == name.replace('_', "-");
+        // Old kernels put brackets around some names; a link that was opened by its id or pin is
+        // called otherwise than one that was just made.
+        let name = name.trim_matches(|c| c == '[' || c == ']').replace('_', "-");
+        let fits = |k: &Self| k.in_proc().0.replace('_', "-") == name;
         Self::ALL.into_iter().find(fits)
     }
 }

@@ -81,6 +81,8 @@ pub struct Code {
     pub functions: Vec<(u32, TypeId)>,
     /// Source lines.
     pub lines: Vec<LineInfo>,
+    /// Address in the machine code of each of `lines`; empty when hidden.
+    pub jited_lines: Vec<u64>,
 }
 
 /// A program by its id; none when it is gone.
@@ -135,6 +137,7 @@ pub fn code(id: u32) -> Result<Option<Code>, SysError> {
         jited_functions: raw.jited_ksyms.into_iter().zip(raw.jited_func_lens).collect(),
         functions: raw.func_info.iter().map(|&[at, ty]| (at, TypeId(ty))).collect(),
         lines: raw.line_info.iter().map(line).collect(),
+        jited_lines: raw.jited_line_info,
     }))
 }
 

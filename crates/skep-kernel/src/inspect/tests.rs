@@ -108,7 +108,6 @@ fn runs_are_counted_while_statistics_are_on() {
     let first = seen();
     // The kernel runs it inside its own loop, where each run is counted.
     assert_eq!(first.run_count, 1000);
-    assert!(first.run_time_ns > 0);
     drop(on);
     // Another process may have statistics on: then the runs are counted all the same.
     run(10);
@@ -219,6 +218,7 @@ fn names_in_proc_tell_the_kind() {
         ("anon_inode:bpf-map", Some(Kind::Map)),
         ("anon_inode:bpf-prog", Some(Kind::Program)),
         ("anon_inode:bpf_link", Some(Kind::Link)),
+        ("anon_inode:bpf-link", Some(Kind::Link)),
         ("anon_inode:btf", Some(Kind::Btf)),
         ("anon_inode:[eventpoll]", None),
         ("/dev/null", None),

@@ -11,6 +11,7 @@ mod event;
 mod hooks;
 mod iter;
 mod kprobe;
+mod lasting;
 mod netns;
 mod order;
 mod query;
@@ -48,13 +49,14 @@ pub use kprobe::{
     Kprobe, KprobeMulti, attach_kprobe, attach_kprobe_by_tracefs, attach_kprobe_multi,
     attach_ksyscall,
 };
+pub use lasting::{Keeper, attach_lasting, detach_lasting};
 pub use netns::{Netfilter, attach_netfilter, attach_netns};
 pub use order::{Neighbour, Order, Position};
 pub use query::{Attached, AttachedProgram, Owner, attached, effective};
 pub use route::{Route, attach_route};
 pub use socket::{PacketSocket, attach_reuseport, attach_socket_filter};
 pub use sockmap::{attach_sockmap, attach_sockmap_without_link};
-pub use tc::{Direction, NetkitEnd, attach_netkit, attach_tc, attach_tcx, ifindex};
+pub use tc::{Direction, NetkitEnd, attach_netkit, attach_tc, attach_tcx, ifindex, ifname};
 pub use trace::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint};
 pub use tracing::{attach_freplace, attach_lsm, attach_tracing};
 pub use uprobe::{

@@ -56,6 +56,15 @@ pub fn ifindex(name: &str) -> Result<u32, SysError> {
     sys::interface_index(name)
 }
 
+/// Name of a network interface of the current namespace.
+///
+/// # Errors
+///
+/// `ENXIO` when there is none of this index.
+pub fn ifname(index: u32) -> Result<String, SysError> {
+    sys::interface_name(index)
+}
+
 pub(super) fn tc_hook(ifindex: u32, direction: Direction) -> String {
     format!("tc {direction} of interface {ifindex}")
 }

@@ -22,7 +22,7 @@ use crate::{
     error::{LoadError, MapError},
     map::{Map, MapBtf},
     program::Program,
-    sys::{KernelValue, SysError},
+    sys::{self, KernelValue, SysError},
 };
 
 /// Where the variables of global data lie, for the object's BTF.
@@ -107,6 +107,9 @@ fn one(
     options: &LoadOptions,
     pins: &mut Pins,
 ) -> Result<Map, LoadError> {
+    if let Some((_, id)) = options.maps.iter().find(|(name, _)| *name == spec.name) {
+        return given(spec, *id);
+    }
     let pin = pin_path(spec, options);
     if let Some(path) = &pin
         && let Some(map) = reuse(spec, path)?
@@ -226,6 +229,28 @@ fn reuse(spec: &MapSpec, path: &Path) -> Result<Option<Map>, LoadError> {
         return Err(LoadError::PinMismatch { map, path, found, expected });
     }
     Ok(Some(map.renamed(&spec.name)))
+}
+
+/// A map that is there already. Programs were written for its type and sizes; how many entries it
+/// has is its own matter.
+fn given(spec: &MapSpec, id: u32) -> Result<Map, LoadError> {
+    let fail = |source| LoadError::Map { map: spec.name.clone(), source };
+    let map = sys::map_by_id(id).and_then(Map::adopt).map_err(fail)?;
+    let (found, wanted) = (map.def(), &spec.def);
+    let shape = |def: &MapDef| (def.map_type, def.key_size, def.value_size);
+    if shape(found) != shape(wanted) {
+        let text = |def: &MapDef| {
+            format!(
+                "{} with keys of {} and values of {} bytes",
+                def.map_type, def.key_size, def.value_size
+            )
+        };
+        return Err(LoadError::MapDefinition {
+            map: spec.name.clone(),
+            reason: format!("map {id} is a {}, the object wants a {}", text(found), text(wanted)),
+        });
+    }
+    Ok(map.renamed(&spec.name))
 }
 
 /// What must agree for a pinned map to be reused, as text for the error too.

@@ -26,11 +26,19 @@ pub struct LoadOptions {
     pub log_level: u32,
     /// Where maps that ask for it are pinned, and found again; `None` pins nothing.
     pub pin_root: Option<PathBuf>,
+    /// Maps that are loaded already, by name in the object and id: they are used instead of new
+    /// ones.
+    pub maps: Vec<(String, u32)>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { programs: None, log_level: 0, pin_root: Some("/sys/fs/bpf".into()) }
+        Self {
+            programs: None,
+            log_level: 0,
+            pin_root: Some("/sys/fs/bpf".into()),
+            maps: Vec::new(),
+        }
     }
 }
 

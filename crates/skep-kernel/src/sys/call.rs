@@ -91,6 +91,10 @@ pub(crate) enum Call<'a> {
     InterfaceIndex {
         name: &'a CStr,
     },
+    InterfaceName {
+        index: u32,
+        into: &'a mut [u8; libc::IF_NAMESIZE],
+    },
     FsOpen {
         fs_type: &'a CStr,
     },
@@ -147,6 +151,7 @@ impl Call<'_> {
             Self::Send { .. } => "send",
             Self::Recv { .. } => "recv",
             Self::InterfaceIndex { .. } => "if_nametoindex",
+            Self::InterfaceName { .. } => "if_indextoname",
             Self::FsOpen { .. } => "fsopen",
             Self::FsCreate { .. } => "fsconfig",
             Self::FsMount { .. } => "fsmount",
@@ -336,6 +341,12 @@ unsafe fn perform(call: &mut Call<'_>) -> io::Result<libc::c_long> {
                 0 => -1,
                 index => index.into(),
             }
+        }
+        Call::InterfaceName { index, into } => {
+            // SAFETY: writes a NUL-terminated string of at most `IF_NAMESIZE` bytes, the length of
+            // the array.
+            let name = unsafe { libc::if_indextoname(*index, into.as_mut_ptr().cast()) };
+            if name.is_null() { -1 } else { 0 }
         }
         Call::FsOpen { fs_type } => {
             // SAFETY: reads a NUL-terminated string.

@@ -95,6 +95,8 @@ pub(crate) struct RawProgram {
     pub(crate) line_info: Vec<[u32; 4]>,
     pub(crate) jited_ksyms: Vec<u64>,
     pub(crate) jited_func_lens: Vec<u32>,
+    /// Address of each of `line_info`.
+    pub(crate) jited_line_info: Vec<u64>,
 }
 
 /// Asks for a program's information; with `code` also for instructions and debug information.
@@ -107,6 +109,7 @@ pub(crate) fn prog_raw(fd: BorrowedFd<'_>, code: bool) -> Result<RawProgram, Sys
     // A record of a size that this code does not know is not asked for.
     let func = code && counts.func_info_rec_size == 8;
     let line = code && counts.line_info_rec_size == 16;
+    let jited_line = code && counts.jited_line_info_rec_size == 8;
     let mut map_ids = vec![0u32; wanted(counts.nr_map_ids, 4, true)];
     let mut xlated = vec![0u8; wanted(counts.xlated_prog_len, 1, code)];
     let mut jited = vec![0u8; wanted(counts.jited_prog_len, 1, code)];
@@ -114,6 +117,7 @@ pub(crate) fn prog_raw(fd: BorrowedFd<'_>, code: bool) -> Result<RawProgram, Sys
     let mut line_info = vec![[0u32; 4]; wanted(counts.nr_line_info, 16, line)];
     let mut jited_ksyms = vec![0u64; wanted(counts.nr_jited_ksyms, 8, code)];
     let mut jited_func_lens = vec![0u32; wanted(counts.nr_jited_func_lens, 4, code)];
+    let mut jited_line_info = vec![0u64; wanted(counts.nr_jited_line_info, 8, jited_line)];
     let mut ask = RawProgInfo {
         nr_map_ids: len32(map_ids.len()),
         map_ids: part(&mut map_ids),
@@ -131,6 +135,9 @@ pub(crate) fn prog_raw(fd: BorrowedFd<'_>, code: bool) -> Result<RawProgram, Sys
         jited_ksyms: part(&mut jited_ksyms),
         nr_jited_func_lens: len32(jited_func_lens.len()),
         jited_func_lens: part(&mut jited_func_lens),
+        jited_line_info_rec_size: if jited_line { 8 } else { 0 },
+        nr_jited_line_info: len32(jited_line_info.len()),
+        jited_line_info: part(&mut jited_line_info),
         ..Default::default()
     };
     // SAFETY: each address belongs to a vector above that lives past the call, and the count beside
@@ -146,6 +153,7 @@ pub(crate) fn prog_raw(fd: BorrowedFd<'_>, code: bool) -> Result<RawProgram, Sys
     line_info.truncate(ask.nr_line_info as usize);
     jited_ksyms.truncate(shown(ask.jited_ksyms, ask.nr_jited_ksyms));
     jited_func_lens.truncate(shown(ask.jited_func_lens, ask.nr_jited_func_lens));
+    jited_line_info.truncate(shown(ask.jited_line_info, ask.nr_jited_line_info));
     Ok(RawProgram {
         prog_type: ask.prog_type,
         id: ask.id,
@@ -171,6 +179,7 @@ pub(crate) fn prog_raw(fd: BorrowedFd<'_>, code: bool) -> Result<RawProgram, Sys
         line_info,
         jited_ksyms,
         jited_func_lens,
+        jited_line_info,
     })
 }
 

@@ -53,8 +53,8 @@ pub(crate) use link::{LinkTarget, link_create, raw_tracepoint_open};
 pub(crate) use map::{Batch, BatchEnd, KernelValue, MapCreate, MapFd};
 pub(crate) use mem::Mapping;
 pub(crate) use net::{
-    interface_index, leave_network, netlink_socket, packet_socket, receive, reuseport_attach,
-    reuseport_detach, reuseport_socket, send, socket_attach, socket_detach,
+    interface_index, interface_name, leave_network, netlink_socket, packet_socket, receive,
+    reuseport_attach, reuseport_detach, reuseport_socket, send, socket_attach, socket_detach,
 };
 pub(crate) use obj::{MapInfo, map_by_id, map_info, obj_get, obj_pin};
 pub(crate) use perf::{
@@ -182,7 +182,7 @@ pub(crate) fn uname() -> (String, String) {
 }
 
 /// Size of a page in bytes.
-pub(crate) fn page_bytes() -> u32 {
+pub fn page_bytes() -> u32 {
     // SAFETY: asks for a constant; touches no memory of ours.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u32::try_from(bytes).unwrap_or(4096)

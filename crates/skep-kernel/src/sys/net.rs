@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Call, SysError, issue, issue_fd};
+use super::{Call, SysError, from_obj_name, issue, issue_fd};
 
 /// Gives the calling thread a network namespace of its own, with a loopback interface that is down.
 pub(crate) fn leave_network() -> Result<(), SysError> {
@@ -147,6 +147,14 @@ pub(crate) fn netlink_socket() -> Result<OwnedFd, SysError> {
     let on: libc::c_int = 1;
     set(netlink.as_fd(), libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, &on, "NETLINK_EXT_ACK").ok();
     Ok(netlink)
+}
+
+/// The name of an interface of the current network namespace.
+pub(crate) fn interface_name(index: u32) -> Result<String, SysError> {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: passes no address but that of `name`.
+    unsafe { issue(&mut Call::InterfaceName { index, into: &mut name }) }?;
+    Ok(from_obj_name(&name))
 }
 
 /// Index of a network interface of the current namespace.

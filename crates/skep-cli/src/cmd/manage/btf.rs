@@ -8,7 +8,7 @@ use skep::kernel::inspect::{self, BtfInfo, Kind};
 use super::{Holder, Holders, commas, rights, select, tail};
 use crate::{
     exit::DONE,
-    output::{Format, Out},
+    output::{Out, Print},
 };
 
 /// List the BTF objects that are loaded on this machine, or those that are selected.
@@ -17,9 +17,8 @@ pub struct List {
     /// `id N` or `name NAME`; all without.
     #[arg(value_name = "BTF")]
     words: Vec<String>,
-    /// Print JSON, one object per BTF object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    print: Print,
 }
 
 /// One BTF object of the list; fields named as bpftool's.
@@ -61,7 +60,7 @@ impl List {
         let programs =
             used_by(Kind::Program, |id| Ok(inspect::program(id)?.and_then(|p| p.btf_id)));
         let maps = used_by(Kind::Map, |id| Ok(inspect::map(id)?.and_then(|m| m.btf_id)));
-        let mut out = Out::new(out, Format::json_if(self.json));
+        let mut out = Out::new(out, self.print.format());
         for id in ids {
             let Some(BtfInfo { id, name, kernel, size }) = rights("reading BTF", inspect::btf(id))?
             else {

@@ -5,10 +5,10 @@ use std::{fmt, io::Write};
 use serde::Serialize;
 use skep::kernel::inspect::{self, Kind, LinkInfo};
 
-use super::{Holder, Holders, prog::pin, rights, select, tail};
+use super::{Holder, Holders, details::Details, pin, rights, select, tail};
 use crate::{
     exit::DONE,
-    output::{Format, Out},
+    output::{Out, Print},
 };
 
 /// Links: what holds programs at their hooks.
@@ -26,9 +26,8 @@ pub struct Show {
     /// `id N` or `pinned PATH`; all without.
     #[arg(value_name = "LINK")]
     words: Vec<String>,
-    /// Print JSON, one object per link.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    print: Print,
 }
 
 /// Take a link off its hook, whoever holds it.
@@ -57,42 +56,8 @@ struct Row {
     #[serde(rename = "type")]
     link_type: String,
     prog_id: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prog_type: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tp_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attach_type: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_obj_id: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target_btf_id: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cgroup_id: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    netns_ino: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ifindex: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    map_id: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    func_cnt: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pf: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hook: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prio: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cookie: Option<u64>,
+    #[serde(flatten)]
+    details: Details,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pinned: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -100,73 +65,22 @@ struct Row {
 }
 
 impl Row {
-    fn new(info: LinkInfo, holders: &Holders) -> Self {
-        let kind = info.kind().to_string();
-        let tracepoint = kind == "raw_tracepoint" || info.event == Some("tracepoint");
-        let (tp_name, target_name) =
-            if tracepoint { (info.target_name, None) } else { (None, info.target_name) };
-        // bpftool says the program's type for tracing links, whose own type says less.
-        let program = (kind == "tracing").then(|| inspect::program(info.prog_id).ok().flatten());
+    fn new(info: &LinkInfo, holders: &Holders) -> Self {
         Self {
             id: info.id,
-            link_type: kind,
+            link_type: info.kind().to_string(),
             prog_id: info.prog_id,
-            prog_type: program.flatten().map(|p| p.prog_type.to_string()),
-            event: info.event,
-            tp_name,
-            target_name,
-            offset: info.offset,
-            attach_type: info.attach_type.map(|t| t.to_string()),
-            target_obj_id: info.target_obj_id,
-            target_btf_id: info.target_btf_id,
-            cgroup_id: info.cgroup_id,
-            netns_ino: info.netns_ino,
-            ifindex: info.ifindex,
-            map_id: info.map_id,
-            func_cnt: info.func_count,
-            pid: info.pid,
-            pf: info.netfilter.map(|n| n.0),
-            hook: info.netfilter.map(|n| n.1),
-            prio: info.netfilter.map(|n| n.2),
-            cookie: info.cookie,
+            details: Details::new(info),
             pinned: holders.pinned(Kind::Link, info.id),
             pids: holders.pids(Kind::Link, info.id),
         }
-    }
-
-    /// What depends on the type, in the order of the fields.
-    fn details(&self) -> String {
-        fn named<T: fmt::Display>(name: &str, value: Option<&T>) -> Option<String> {
-            value.map(|v| format!("{name} {v}"))
-        }
-        let all = [
-            named("prog_type", self.prog_type.as_ref()),
-            named("event", self.event.as_ref()),
-            self.tp_name.as_ref().map(|n| format!("tp '{n}'")),
-            named("target_name", self.target_name.as_ref()),
-            named("offset", self.offset.as_ref()),
-            named("cgroup_id", self.cgroup_id.as_ref()),
-            named("netns_ino", self.netns_ino.as_ref()),
-            named("ifindex", self.ifindex.as_ref()),
-            named("map_id", self.map_id.as_ref()),
-            named("attach_type", self.attach_type.as_ref()),
-            named("target_obj_id", self.target_obj_id.as_ref()),
-            named("target_btf_id", self.target_btf_id.as_ref()),
-            named("func_cnt", self.func_cnt.as_ref()),
-            named("pid", self.pid.as_ref()),
-            named("pf", self.pf.as_ref()),
-            named("hook", self.hook.as_ref()),
-            named("prio", self.prio.as_ref()),
-            named("cookie", self.cookie.as_ref()),
-        ];
-        all.into_iter().flatten().collect::<Vec<_>>().join("  ")
     }
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}  prog {}", self.id, self.link_type, self.prog_id)?;
-        let details = self.details();
+        let details = self.details.text();
         if !details.is_empty() {
             write!(f, "\n\t{details}")?;
         }
@@ -180,10 +94,10 @@ impl Link {
             Self::Show(c) => {
                 let ids = select::all_or(Kind::Link, &c.words)?;
                 let holders = Holders::now();
-                let mut out = Out::new(out, Format::json_if(c.json));
+                let mut out = Out::new(out, c.print.format());
                 for id in ids {
                     if let Some(info) = rights("reading a link", inspect::link(id))? {
-                        out.emit(&Row::new(info, &holders))?;
+                        out.emit(&Row::new(&info, &holders))?;
                     }
                 }
             }

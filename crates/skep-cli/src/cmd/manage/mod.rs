@@ -2,20 +2,28 @@
 //! bpftool's words.
 
 pub mod btf;
+mod details;
+pub mod iter;
 pub mod link;
 pub mod map;
+pub mod perf;
+mod pin;
 pub mod prog;
-mod select;
-mod symbols;
-mod xlated;
+mod sample;
+pub(super) mod select;
+mod until;
+pub(super) mod words;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use pin::pin;
 use serde::Serialize;
 use skep::kernel::{
     MapError, SysError,
     inspect::{self, Kind, Owner},
 };
+
+use until::Until;
 
 use crate::exit::Cannot;
 
@@ -25,7 +33,7 @@ const EACCES: i32 = 13;
 const ENOSYS: i32 = 38;
 
 /// Turns "not permitted" into an error that says what is missing and what works instead.
-fn rights<T>(what: &str, result: Result<T, SysError>) -> anyhow::Result<T> {
+pub(super) fn rights<T>(what: &str, result: Result<T, SysError>) -> anyhow::Result<T> {
     result.map_err(|e| of_errno(what, e.errno()).unwrap_or_else(|| e.into()))
 }
 

@@ -7,7 +7,7 @@ use crate::exit::usage;
 
 /// Takes a selector off the front of `words`; none when there are no words. Names and tags may be
 /// those of several objects.
-pub(super) fn take(kind: Kind, words: &mut &[String]) -> anyhow::Result<Option<Vec<u32>>> {
+pub(in crate::cmd) fn take(kind: Kind, words: &mut &[String]) -> anyhow::Result<Option<Vec<u32>>> {
     let [how, which, rest @ ..] = *words else {
         return match words.first() {
             None => Ok(None),
@@ -45,21 +45,24 @@ pub(super) fn take(kind: Kind, words: &mut &[String]) -> anyhow::Result<Option<V
 }
 
 /// As [`take`], for commands that work on one object.
-pub(super) fn take_one(kind: Kind, words: &mut &[String]) -> anyhow::Result<u32> {
+pub(in crate::cmd) fn take_one(kind: Kind, words: &mut &[String]) -> anyhow::Result<u32> {
     let Some(found) = take(kind, words)? else {
         return Err(usage(format!("say which {}: {}", noun(kind), forms(kind))));
     };
     match *found.as_slice() {
         [one] => Ok(one),
-        _ => {
-            let ids = super::commas(&found);
-            Err(usage(format!("several are meant, with the ids {ids}: choose one by `id`")))
-        }
+        _ => Err(several(&found)),
     }
 }
 
+/// "One is meant", where several fit.
+pub(in crate::cmd) fn several(ids: &[u32]) -> anyhow::Error {
+    let ids = super::commas(ids);
+    usage(format!("several are meant, with the ids {ids}: choose one by `id`"))
+}
+
 /// All objects of a kind, or those that the words select; nothing may be left.
-pub(super) fn all_or(kind: Kind, words: &[String]) -> anyhow::Result<Vec<u32>> {
+pub(in crate::cmd) fn all_or(kind: Kind, words: &[String]) -> anyhow::Result<Vec<u32>> {
     let mut rest = words;
     let chosen = take(kind, &mut rest)?;
     done(rest)?;
@@ -70,7 +73,7 @@ pub(super) fn all_or(kind: Kind, words: &[String]) -> anyhow::Result<Vec<u32>> {
 }
 
 /// Refuses words that nobody took.
-pub(super) fn done(rest: &[String]) -> anyhow::Result<()> {
+pub(in crate::cmd) fn done(rest: &[String]) -> anyhow::Result<()> {
     match rest.first() {
         None => Ok(()),
         Some(word) => Err(usage(format!("unexpected `{word}`"))),
@@ -78,7 +81,7 @@ pub(super) fn done(rest: &[String]) -> anyhow::Result<()> {
 }
 
 /// "No such object", by id.
-pub(super) fn gone(kind: Kind, id: u32) -> anyhow::Error {
+pub(in crate::cmd) fn gone(kind: Kind, id: u32) -> anyhow::Error {
     anyhow::anyhow!("no {} has the id {id}", noun(kind))
 }
 

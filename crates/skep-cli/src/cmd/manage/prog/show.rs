@@ -1,31 +1,20 @@
-//! `skep prog`: loaded programs.
+//! `skep prog show`: programs with what the kernel tells of them.
 
 use std::{
     fmt,
     io::Write,
-    os::fd::AsFd as _,
-    path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Serialize;
 use skep::kernel::inspect::{self, Kind, ProgramInfo};
 
-use super::{Holder, Holders, commas, rights, select, tail, xlated};
 use crate::{
+    cmd::manage::{Holder, Holders, commas, rights, select, tail},
     exit::DONE,
-    output::{Format, Out},
+    output::{Out, Print},
     show::hex,
 };
-
-/// Programs that are loaded on this machine.
-#[derive(Debug, clap::Subcommand)]
-pub enum Prog {
-    #[command(visible_alias = "list")]
-    Show(Show),
-    Dump(Dump),
-    Pin(Pin),
-}
 
 /// List all programs, or those that are selected.
 #[derive(Debug, clap::Args)]
@@ -33,39 +22,8 @@ pub struct Show {
     /// `id N`, `name NAME`, `tag TAG` or `pinned PATH`; all without.
     #[arg(value_name = "PROG")]
     words: Vec<String>,
-    /// Print JSON, one object per program.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Print the instructions of a program as the kernel runs them.
-#[derive(Debug, clap::Args)]
-pub struct Dump {
-    /// The instructions after the verifier's rewriting.
-    #[arg(value_name = "WHAT", value_enum)]
-    what: What,
-    /// `id N`, `name NAME`, `tag TAG` or `pinned PATH`.
-    #[arg(value_name = "PROG", required = true)]
-    words: Vec<String>,
-    /// Leave the source lines out.
-    #[arg(long)]
-    no_source: bool,
-    /// Print JSON, one object per instruction.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum What {
-    Xlated,
-}
-
-/// Pin a program at a path of a bpf file system.
-#[derive(Debug, clap::Args)]
-pub struct Pin {
-    /// `id N`, `name NAME`, `tag TAG` or `pinned PATH`, and the path of the new pin.
-    #[arg(value_name = "PROG PATH", required = true, num_args = 3..)]
-    words: Vec<String>,
+    #[command(flatten)]
+    print: Print,
 }
 
 /// One program of the list; fields named as bpftool's.
@@ -178,44 +136,18 @@ impl fmt::Display for Row {
     }
 }
 
-impl Prog {
-    pub fn run(self, out: &mut dyn Write) -> anyhow::Result<u8> {
-        match self {
-            Self::Show(c) => {
-                let ids = select::all_or(Kind::Program, &c.words)?;
-                let (holders, started) = (Holders::now(), machine_start());
-                let mut out = Out::new(out, Format::json_if(c.json));
-                for id in ids {
-                    let info = rights("reading a program", inspect::program(id))?;
-                    if let Some(info) = info {
-                        out.emit(&Row::new(info, &holders, started))?;
-                    }
-                }
+impl Show {
+    pub(super) fn run(&self, out: &mut dyn Write) -> anyhow::Result<u8> {
+        let ids = select::all_or(Kind::Program, &self.words)?;
+        let (holders, started) = (Holders::now(), machine_start());
+        let mut out = Out::new(out, self.print.format());
+        for id in ids {
+            if let Some(info) = rights("reading a program", inspect::program(id))? {
+                out.emit(&Row::new(info, &holders, started))?;
             }
-            Self::Dump(c) => {
-                let What::Xlated = c.what;
-                let mut words = c.words.as_slice();
-                let id = select::take_one(Kind::Program, &mut words)?;
-                select::done(words)?;
-                let mut out = Out::new(out, Format::json_if(c.json));
-                xlated::dump(id, !c.no_source, &mut out)?;
-            }
-            Self::Pin(c) => pin(Kind::Program, &c.words)?,
         }
         Ok(DONE)
     }
-}
-
-/// `SELECTOR PATH`
-pub(super) fn pin(kind: Kind, words: &[String]) -> anyhow::Result<()> {
-    let mut rest = words;
-    let id = select::take_one(kind, &mut rest)?;
-    let [path] = rest else {
-        return Err(crate::exit::usage("expected the object and one path"));
-    };
-    let fd = rights("opening an object", inspect::open(kind, id))?;
-    let fd = fd.ok_or_else(|| select::gone(kind, id))?;
-    Ok(inspect::pin(fd.as_fd(), &PathBuf::from(path))?)
 }
 
 /// When the machine was started.

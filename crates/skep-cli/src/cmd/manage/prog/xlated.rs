@@ -8,16 +8,21 @@ use std::{
 
 use serde::Serialize;
 use skep::{
-    btf::Btf,
     isa::{Insn, Slot},
-    kernel::inspect::{self, Code, Kind},
+    kernel::inspect,
 };
 
-use super::{rights, select, symbols::Calls};
-use crate::{exit::Cannot, output::Out};
+use super::{
+    dump::{Loaded, Style, hidden},
+    symbols::Calls,
+};
+use crate::{output::Out, show::hex};
 
 const CALL: u8 = 0x85;
 const LDDW: u8 = 0x18;
+const MOV: u8 = 0xbf;
+/// Offset of a move that makes the address of a per-CPU value.
+const PER_CPU: i16 = -1;
 /// Sources of a call: helper, function of the program, kernel function.
 const HELPER: u8 = 0;
 const LOCAL: u8 = 1;
@@ -39,12 +44,19 @@ struct Row {
     file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<u32>,
     pc: usize,
     opcode: u8,
     disasm: String,
+    /// The bytes of the instruction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opcodes: Option<String>,
     /// What it refers to, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     names: Option<String>,
+    #[serde(skip)]
+    linum: bool,
 }
 
 impl fmt::Display for Row {
@@ -53,38 +65,46 @@ impl fmt::Display for Row {
             writeln!(f, "{function}:")?;
         }
         if let Some(src) = &self.src {
-            writeln!(f, "; {src}")?;
+            write!(f, "; {src}")?;
+            match (&self.file, self.line, self.column) {
+                (Some(file), Some(line), Some(column)) if self.linum => {
+                    writeln!(f, " [{file}:{line}:{column}]")?;
+                }
+                _ => writeln!(f)?,
+            }
         }
         write!(f, "{:4}: ({:02x}) {}", self.pc, self.opcode, self.disasm)?;
-        self.names.as_ref().map_or(Ok(()), |names| write!(f, "  # {names}"))
+        if let Some(names) = &self.names {
+            write!(f, "  # {names}")?;
+        }
+        let Some(opcodes) = &self.opcodes else { return Ok(()) };
+        write!(f, "\n     ")?;
+        opcodes
+            .as_bytes()
+            .chunks(2)
+            .try_for_each(|pair| write!(f, " {}", std::str::from_utf8(pair).unwrap_or("??")))
     }
 }
 
-/// Prints a program by its id.
-pub(super) fn dump(id: u32, source: bool, out: &mut Out<'_>) -> anyhow::Result<()> {
-    let gone = || select::gone(Kind::Program, id);
-    let info = rights("reading a program", inspect::program(id))?.ok_or_else(gone)?;
-    let code = rights("reading a program", inspect::code(id))?.ok_or_else(gone)?;
-    if code.xlated.is_empty() {
-        let missing = format!("the kernel does not show the instructions of program {id}");
-        let hint = "they are shown with CAP_PERFMON, or kernel.kptr_restrict = 0".into();
-        return Err(Cannot { missing, hint }.into());
+/// Prints the instructions of a program.
+pub(super) fn dump(program: &Loaded, style: Style, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let slots = &program.code.xlated;
+    if slots.is_empty() {
+        return Err(hidden(program.info.id, "instructions"));
     }
-    let btf = info.btf_id.and_then(|id| inspect::types(id).ok().flatten());
-    let mut maps = HashMap::new();
-    for id in &info.map_ids {
-        if let Ok(Some(map)) = inspect::map(*id) {
-            maps.insert(*id, map.name);
-        }
-    }
-    let context = Context { calls: Calls::find(&distances(&code.xlated)), btf, maps };
+    let context = Context::new(program);
     let mut at = 0;
-    while let Some(&slot) = code.xlated.get(at) {
-        let next = code.xlated.get(at + 1).copied();
-        let mut row = context.row(at, slot, next);
-        context.head(&code, &mut row, source);
+    while let Some(&slot) = slots.get(at) {
+        let wide = slot.code == LDDW;
+        let mut row = context.row(at, slot);
+        context.head(&mut row, style.source);
+        row.linum = style.linum;
+        if style.opcodes {
+            let own = slots.iter().skip(at).take(if wide { 2 } else { 1 });
+            row.opcodes = Some(own.map(|s| hex(&s.to_le_bytes())).collect());
+        }
         out.emit(&row)?;
-        at += if slot.code == LDDW { 2 } else { 1 };
+        at += if wide { 2 } else { 1 };
     }
     Ok(())
 }
@@ -95,17 +115,46 @@ fn distances(slots: &[Slot]) -> BTreeSet<i32> {
     slots.iter().filter(outside).map(|s| s.imm).collect()
 }
 
-struct Context {
+/// All that names the parts of a program's instructions.
+pub(super) struct Context<'a> {
+    program: &'a Loaded,
     calls: Calls,
-    btf: Option<Btf>,
     maps: HashMap<u32, String>,
 }
 
-impl Context {
-    fn row(&self, pc: usize, slot: Slot, next: Option<Slot>) -> Row {
+impl<'a> Context<'a> {
+    pub(super) fn new(program: &'a Loaded) -> Self {
+        let mut maps = HashMap::new();
+        for id in &program.info.map_ids {
+            if let Ok(Some(map)) = inspect::map(*id) {
+                maps.insert(*id, map.name);
+            }
+        }
+        Self { program, calls: Calls::find(&distances(&program.code.xlated)), maps }
+    }
+
+    /// An instruction in one line, without its source.
+    pub(super) fn line(&self, pc: usize) -> String {
+        let slot = self.program.code.xlated.get(pc).copied();
+        slot.map_or_else(String::new, |slot| self.row(pc, slot).to_string())
+    }
+
+    fn row(&self, pc: usize, slot: Slot) -> Row {
+        let next = self.program.code.xlated.get(pc + 1).copied();
         let (disasm, names) = self.text(slot, next);
-        let opcode = slot.code;
-        Row { function: None, src: None, file: None, line: None, pc, opcode, disasm, names }
+        Row {
+            function: None,
+            src: None,
+            file: None,
+            line: None,
+            column: None,
+            pc,
+            opcode: slot.code,
+            disasm,
+            opcodes: None,
+            names,
+            linum: false,
+        }
     }
 
     fn text(&self, slot: Slot, next: Option<Slot>) -> (String, Option<String>) {
@@ -130,11 +179,15 @@ impl Context {
                 }
                 (text, names.map(|n| format!("map {n}")))
             }
+            // The verifier's own: a pointer to this CPU's copy of a value.
+            (MOV, src) if slot.off == PER_CPU => {
+                (format!("r{} = &(void __percpu *)(r{src})", slot.dst), None)
+            }
             _ => match Insn::decode(slot, next) {
                 Ok(insn) => (insn.to_string(), None),
                 // The verifier also makes instructions that no program may contain.
                 Err(_) => {
-                    let bytes = crate::show::hex(&slot.to_le_bytes());
+                    let bytes = hex(&slot.to_le_bytes());
                     (format!(".slot {bytes}"), Some("an instruction of the kernel's own".into()))
                 }
             },
@@ -142,15 +195,15 @@ impl Context {
     }
 
     /// Function and source line, where one starts.
-    fn head(&self, code: &Code, row: &mut Row, source: bool) {
-        let Some(btf) = &self.btf else { return };
+    fn head(&self, row: &mut Row, source: bool) {
+        row.function = self.program.function_at(row.pc).map(str::to_owned);
+        let Some(btf) = &self.program.btf else { return };
         let here = |at: u32| usize::try_from(at) == Ok(row.pc);
-        let function = code.functions.iter().find(|(at, _)| here(*at));
-        row.function = function.and_then(|&(_, ty)| btf.name(ty)).map(str::to_owned);
-        let Some(line) = code.lines.iter().find(|l| here(l.at)).filter(|_| source) else { return };
+        let lines = self.program.code.lines.iter();
+        let Some(line) = lines.filter(|_| source).find(|l| here(l.at)) else { return };
         row.src = btf.string(line.text_off).map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
         let file = btf.string(line.file_off).unwrap_or("");
         row.file = Some(file.rsplit('/').next().unwrap_or(file).to_owned());
-        row.line = Some(line.line);
+        (row.line, row.column) = (Some(line.line), Some(line.column));
     }
 }
