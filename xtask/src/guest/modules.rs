@@ -11,7 +11,16 @@ use anyhow::Context as _;
 use super::kernel::decompress;
 
 /// What the network tests need; built in where it is not a module.
-const WANTED: &[&str] = &["veth", "sch_ingress", "cls_bpf"];
+const WANTED: &[&str] = &[
+    "veth",
+    "vxlan",
+    "sch_ingress",
+    "cls_bpf",
+    "cls_matchall",
+    "act_bpf",
+    "nf_defrag_ipv4",
+    "nf_defrag_ipv6",
+];
 
 /// A module's bytes, decompressed.
 #[derive(Debug)]
