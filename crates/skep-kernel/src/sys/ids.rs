@@ -349,16 +349,20 @@ pub(crate) fn btf_bytes(fd: BorrowedFd<'_>, types: bool) -> Result<BtfBytes, Sys
     let size = if types { (sizes.btf_size as usize).min(PART_BYTES) } else { 0 };
     let mut bytes = vec![0u8; size];
     let mut name = vec![0u8; 256];
-    let mut ask = RawBtfInfo {
-        btf_size: len32(bytes.len()),
-        btf: part(&mut bytes),
-        name_len: len32(name.len()),
-        name: part(&mut name),
-        ..Default::default()
-    };
+    let unnamed =
+        RawBtfInfo { btf_size: len32(bytes.len()), btf: part(&mut bytes), ..Default::default() };
+    let mut ask = RawBtfInfo { name_len: len32(name.len()), name: part(&mut name), ..unnamed };
     // SAFETY: both addresses belong to vectors above that live past the call, with the lengths
     // beside them in bytes.
-    unsafe { obj::info_into(fd, &mut ask) }?;
+    match unsafe { obj::info_into(fd, &mut ask) } {
+        // Before Linux 5.11 they have no names.
+        Err(e) if e.errno() == libc::E2BIG => {
+            ask = unnamed;
+            // SAFETY: as above, of one vector.
+            unsafe { obj::info_into(fd, &mut ask) }?;
+        }
+        done => done?,
+    }
     bytes.truncate(ask.btf_size as usize);
     Ok(BtfBytes {
         id: ask.id,
