@@ -132,6 +132,15 @@ pub enum LoadError {
         /// Its type in the kernel.
         found: String,
     },
+    /// The loaded program that a program attaches to has no such function.
+    #[error("program '{program}' has nothing to attach to")]
+    Function {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: Box<crate::program::FunctionError>,
+    },
     /// What the target (the running kernel) tells about itself could not be read.
     #[error("cannot read the running kernel's description")]
     Target(#[from] TargetError),

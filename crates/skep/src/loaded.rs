@@ -152,6 +152,7 @@ fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::L
     let load = skep_kernel::LoadOptions {
         pin_root: options.pins.then(|| options.pin_root.clone().unwrap_or_else(|| BPFFS.into())),
         maps: options.maps.clone(),
+        targets: options.targets.clone(),
         ..Default::default()
     };
     let live = skep_kernel::Object::load(resolved, &load)?;

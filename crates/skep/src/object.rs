@@ -140,6 +140,8 @@ pub(crate) struct Options {
     pub(crate) print: Option<PrintSink>,
     /// Maps that are there already, by name and id.
     pub(crate) maps: Vec<(String, u32)>,
+    /// What programs attach to, by their names, where it is a loaded program.
+    pub(crate) targets: Vec<(String, skep_kernel::ProgramTarget)>,
 }
 
 impl Default for Options {
@@ -151,6 +153,7 @@ impl Default for Options {
             insn_budget: None,
             print: None,
             maps: Vec::new(),
+            targets: Vec::new(),
         }
     }
 }
@@ -164,6 +167,7 @@ impl std::fmt::Debug for Options {
             .field("insn_budget", &self.insn_budget)
             .field("print", &self.print.is_some())
             .field("maps", &self.maps)
+            .field("targets", &self.targets)
             .finish()
     }
 }
@@ -305,6 +309,11 @@ impl Object {
 
     pub(crate) const fn spec_mut(&mut self) -> &mut ObjectSpec {
         &mut self.spec
+    }
+
+    pub(crate) fn set_target(&mut self, program: String, target: skep_kernel::ProgramTarget) {
+        self.options.targets.retain(|(name, _)| *name != program);
+        self.options.targets.push((program, target));
     }
 
     pub(crate) fn into_parts(self) -> Parts {

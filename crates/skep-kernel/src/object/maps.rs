@@ -14,7 +14,7 @@ use skep_object::{
 };
 
 use super::{
-    Device, LoadOptions,
+    LoadOptions,
     struct_ops::{Plan, Prepared, is_struct_ops},
 };
 use crate::{
@@ -120,7 +120,7 @@ fn one(
         }
         return Ok(map);
     }
-    let map = create(spec, btf, Device::of_maps(options.device))?;
+    let map = create(spec, btf)?;
     if let Some(data) = &spec.data {
         fill_data(spec, &map, data)?;
     }
@@ -131,7 +131,7 @@ fn one(
     Ok(map)
 }
 
-fn create(spec: &MapSpec, btf: Option<&Btf>, ifindex: u32) -> Result<Map, LoadError> {
+fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Map, LoadError> {
     if spec.def.map_type.is_map_in_map() && spec.inner.is_none() {
         return Err(LoadError::MapDefinition {
             map: spec.name.clone(),
@@ -139,14 +139,14 @@ fn create(spec: &MapSpec, btf: Option<&Btf>, ifindex: u32) -> Result<Map, LoadEr
         });
     }
     // The template only gives the shape: it is closed when the outer map exists.
-    let inner = spec.inner.as_deref().map(|inner| create(inner, None, ifindex)).transpose()?;
+    let inner = spec.inner.as_deref().map(|inner| create(inner, None)).transpose()?;
     let id = |t: Option<skep_btf::TypeId>| t.map_or(0, |t| t.0);
     let map_btf = btf.map(|btf| MapBtf {
         btf: btf.as_fd(),
         key: id(spec.key_type),
         value: id(spec.value_type),
     });
-    Map::create_on(&spec.name, spec.def, inner.as_ref(), map_btf, ifindex).map_err(map_failed)
+    Map::create(&spec.name, spec.def, inner.as_ref(), map_btf).map_err(map_failed)
 }
 
 /// A map whose value is a structure of functions of the kernel.
@@ -162,7 +162,21 @@ fn struct_ops(
     let def = MapDef { value_size: prepared.value_size(), ..spec.def };
     let module = prepared.module.map(AsFd::as_fd);
     let value = KernelValue { type_id: prepared.value_type, module };
-    Map::create_struct_ops(&spec.name, def, btf.as_fd(), value).map_err(map_failed)
+    let create = |def| Map::create_struct_ops(&spec.name, def, btf.as_fd(), value);
+    let error = match create(def) {
+        Ok(map) => return Ok(map),
+        Err(e) => e,
+    };
+    let without_link = MapDef { flags: MapFlags(def.flags.0 & !MapFlags::LINK.0), ..def };
+    if without_link != def && error.errno() == libc::EINVAL && create(without_link).is_ok() {
+        return Err(LoadError::MapDefinition {
+            map: spec.name.clone(),
+            reason: "this kernel has no links for struct_ops: it takes the map only from section \
+                     .struct_ops"
+                .into(),
+        });
+    }
+    Err(map_failed(error))
 }
 
 fn map_failed(e: MapError) -> LoadError {

@@ -27,7 +27,7 @@ use crate::{
     map::Map,
     patch::{self, Fill},
     probe,
-    program::{Program, ProgramLoad},
+    program::{Program, ProgramLoad, ProgramTarget},
     target,
 };
 
@@ -84,9 +84,6 @@ fn program_of(entry: &InitialEntry) -> Option<usize> {
     }
 }
 
-/// Load flag: for one interface, but run on the CPU.
-const BPF_F_XDP_DEV_BOUND_ONLY: u32 = 1 << 6;
-
 struct Job<'a> {
     ground: &'a Ground<'a>,
     /// Number of the program.
@@ -125,10 +122,6 @@ impl<'a> Job<'a> {
         load.license = &ground.spec.license;
         load.kernel_version = ground.spec.version.unwrap_or_else(target::kernel_version);
         load.flags = program.flags;
-        if let Some(device) = ground.options.device.filter(|_| prog_type == ProgType::XDP) {
-            load.ifindex = device.ifindex;
-            load.flags |= if device.offload { 0 } else { BPF_F_XDP_DEV_BOUND_ONLY };
-        }
         load.log_level = ground.options.log_level;
         let attach = self.attach_btf(prog_type)?;
         (load.attach_btf_id, load.attach_fd) = (attach.id, attach.owner);
@@ -222,6 +215,12 @@ impl<'a> Job<'a> {
         Ok(insns)
     }
 
+    /// The loaded program that this one attaches to.
+    fn target(&self) -> Option<&ProgramTarget> {
+        let mut targets = self.ground.options.targets.iter();
+        targets.find(|(name, _)| *name == self.program.name).map(|(_, target)| target)
+    }
+
     /// `None` for a map that is not made.
     fn map_fd(&self, index: usize) -> Result<Option<i32>, LoadError> {
         let map = self.ground.maps.get(index);
@@ -249,8 +248,21 @@ impl<'a> Job<'a> {
         let Some(found) = section::find(&self.program.section) else {
             return Ok(AttachBtf::default());
         };
-        if !found.def.flags.needs_attach_btf() || prog_type == ProgType::EXT {
+        if !found.def.flags.needs_attach_btf() {
             return Ok(AttachBtf::default());
+        }
+        if let Some(target) = self.target() {
+            let resolved = target.resolve(self.program.attach_to.as_deref());
+            let (id, program) = resolved.map_err(|source| LoadError::Function {
+                program: self.program.name.clone(),
+                source: Box::new(source),
+            })?;
+            return Ok(AttachBtf { id, owner: Some(program) });
+        }
+        if prog_type == ProgType::EXT {
+            return Err(
+                self.fail("it replaces a function of a loaded program: say which program that is")
+            );
         }
         let Some(target) = self.program.attach_to.as_deref() else {
             return Ok(AttachBtf::default());

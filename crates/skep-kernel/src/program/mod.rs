@@ -1,5 +1,7 @@
 //! A live kernel program.
 
+mod functions;
+
 use std::{
     ffi::CString,
     fmt,
@@ -17,6 +19,8 @@ use crate::{
     link::usdt::Specs,
     sys::{self, ProgInfo, SysError, TestRun, TestRunOptions},
 };
+
+pub use functions::{FunctionError, ProgramTarget};
 
 /// A loaded program. Dropping it closes the descriptor; the program lives on while a link, a map
 /// or a pin holds it.

@@ -6,7 +6,6 @@ mod details;
 pub mod iter;
 pub mod link;
 pub mod map;
-pub mod net;
 pub mod perf;
 mod pin;
 pub mod prog;
@@ -27,6 +26,12 @@ use skep::kernel::{
 use until::Until;
 
 use crate::exit::Cannot;
+
+/// The one program that is meant by two words: `id 7`, `name old`, `pinned PATH`, `tag T`.
+pub fn select_program(words: &[String]) -> anyhow::Result<u32> {
+    let mut rest = words;
+    select::take_one(Kind::Program, &mut rest)
+}
 
 /// The errnos of a process without rights, and of a kernel without the call.
 const EPERM: i32 = 1;

@@ -26,6 +26,11 @@ pub struct Run {
     /// Run only this program; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub prog: Vec<String>,
+    /// What a freplace, fentry or fexit program attaches to, when that is a loaded program:
+    /// `new=id:7`, `new=name:old`, `new=pinned:/sys/fs/bpf/old`; with `:FUNCTION` behind it another
+    /// function than the section names. May be repeated.
+    #[arg(long, value_name = "PROG=WHICH[:FUNCTION]", value_parser = assignment)]
+    pub target_prog: Vec<(String, String)>,
     /// Feed the packets of this capture (pcap or pcapng) to the packet programs.
     #[arg(long, value_name = "FILE", conflicts_with = "iface", help_heading = "Packets")]
     pub pcap: Option<PathBuf>,

@@ -12,11 +12,12 @@ mod session;
 
 use std::{io::Write, time::Instant};
 
-use skep::{Engine, Object, spec::spec::ProgramSpec};
+use skep::{Engine, Object, TargetProgram, spec::spec::ProgramSpec};
 
 pub use self::args::{EngineArgs, EngineChoice, Run, XdpMode};
 use self::session::{Session, Shared};
 use crate::{
+    cmd::manage,
     exit::{DONE, INTERRUPTED, usage},
     output::{Format, Out},
     signal::Stop,
@@ -28,9 +29,6 @@ impl Run {
         let objects = self.open()?;
         let engine = self.choose(&objects)?;
         eprintln!("engine: {} ({})", engine.name(), engine.why());
-        if engine.features().hooks {
-            super::manage::net::at_start();
-        }
         let stop = Stop::listen()?;
         let shared = Shared { args: &self, stop: &stop, started: Instant::now() };
         let mut out = Out::new(out, Format::json_if(self.json));
@@ -77,6 +75,10 @@ impl Run {
         each(&self.set, |(name, text)| {
             in_any(&mut objects, |o| o.set_variable_text(name, text).map(|_| ()))
         })?;
+        each(&self.target_prog, |(program, which)| {
+            let target = target_program(which)?;
+            in_any(&mut objects, |o| o.attach_to(program, target.clone()).map(|_| ()))
+        })?;
         each(&self.map, |name| in_any(&mut objects, |o| has_entries(o, name)))?;
         let wanted = event_type::Wanted::parse(&self.event_type);
         wanted.check(&objects)?;
@@ -119,6 +121,18 @@ impl Run {
         }
         Ok(engine)
     }
+}
+
+/// The loaded program that `--target-prog` names: `id:7`, `name:old:function`.
+fn target_program(text: &str) -> anyhow::Result<TargetProgram> {
+    let mut parts = text.splitn(3, ':').map(str::to_owned);
+    let words: Vec<String> = parts.by_ref().take(2).collect();
+    let id = manage::select_program(&words)?;
+    let target = TargetProgram::by_id(id)?;
+    Ok(match parts.next() {
+        Some(function) => target.function(&function),
+        None => target,
+    })
 }
 
 /// Can the map that `--map` names be read?
