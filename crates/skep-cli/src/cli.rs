@@ -19,7 +19,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    Run(cmd::run::Run),
+    Run(Box<cmd::run::Run>),
     TestRun(cmd::test_run::TestRun),
     Inspect(cmd::inspect::Inspect),
     Doctor(cmd::doctor::Doctor),

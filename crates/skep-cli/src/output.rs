@@ -104,6 +104,12 @@ impl<'a> Out<'a> {
         self.format == Format::Text
     }
 
+    /// Writes bytes as they are: text that a program made.
+    pub fn raw(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.begun |= !bytes.is_empty();
+        Ok(self.writer.write_all(bytes)?)
+    }
+
     /// As [`Out::emit`]; in text an empty line stands before it, unless it comes first.
     pub fn section<T: serde::Serialize + fmt::Display>(&mut self, value: &T) -> anyhow::Result<()> {
         if self.format == Format::Text && self.begun {

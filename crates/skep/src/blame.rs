@@ -111,6 +111,10 @@ fn of_system_call(e: &SysError) -> Blame {
         ErrorKind::PermissionDenied => USE_EMBEDDED,
         ErrorKind::Unsupported => NEWER_KERNEL,
         _ if e.errno() == skep_kernel::ENOTSUPP => NEWER_KERNEL,
+        // What is not there is the kernel's source of such events, not a function.
+        ErrorKind::NotFound if e.command == "perf_event_open" && e.hint.is_some() => {
+            Blame::System("skep doctor says what works in its place")
+        }
         _ => Blame::Input,
     }
 }

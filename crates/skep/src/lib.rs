@@ -63,7 +63,7 @@ pub mod verdict;
 pub use blame::Blame;
 pub use engine::{Engine, EngineError, Features};
 pub use events::{Events, Record};
-pub use link::{Attach, AttachError, Direction, Link, XdpMode, ifindex};
+pub use link::{Attach, AttachError, Direction, Link, Target, XdpMode, ifindex};
 pub use loaded::{LoadError, Loaded, VariableError};
 pub use map::{Map, MapError};
 pub use object::{ChangeError, NoSuch, Object, OpenError, PrintSink};

@@ -1,13 +1,16 @@
 //! Attaching programs to hooks of the system.
 
-pub use skep_kernel::link::{Direction, XdpMode};
+pub use skep_kernel::{
+    Target,
+    link::{Direction, XdpMode},
+};
 
 use crate::{Program, program::Live};
 
 /// Where a program is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub enum Attach {
+pub enum Attach<'a> {
     /// Where its section name says: `tracepoint/sched/sched_process_exec`, `raw_tp/sys_enter`.
     #[default]
     Section,
@@ -30,6 +33,10 @@ pub enum Attach {
         /// Index of the interface, see [`ifindex`].
         ifindex: u32,
     },
+    /// Wherever else the kernel engine attaches: a cgroup, a network namespace, a place among other
+    /// programs, netfilter, a perf event, a process, what an iterator walks over, a socket map
+    /// ([`Map::kernel`](crate::Map::kernel)), a route.
+    At(Target<'a>),
 }
 
 /// Why a program cannot be attached.
@@ -72,6 +79,15 @@ impl Link {
         self.live.pin(path)
     }
 
+    /// Reads what an iterator gives: it walks once, from the beginning, while the file is read.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when this is not the link of an iterator.
+    pub fn read_iter(&self) -> Result<std::fs::File, skep_kernel::SysError> {
+        self.live.read_iter()
+    }
+
     /// Detaches, and says when that fails; dropping does the same silently.
     ///
     /// # Errors
@@ -96,26 +112,34 @@ impl Program {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// Everything else the kernel has, by [`Attach::At`]:
+    ///
+    /// ```no_run
+    /// use std::{fs::File, os::fd::AsFd as _};
+    ///
+    /// use skep::{Attach, Engine, Object, Target};
+    ///
+    /// let loaded = Object::open("connect.bpf.o")?.load(&Engine::kernel()?)?;
+    /// let cgroup = File::open("/sys/fs/cgroup/example")?;
+    /// let link = loaded.program("connect4")?.attach(Attach::At(Target::Cgroup(cgroup.as_fd())))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`AttachError`] when the engine has no such hook, or the kernel refuses.
-    pub fn attach(&self, at: Attach) -> Result<Link, AttachError> {
+    pub fn attach(&self, at: Attach<'_>) -> Result<Link, AttachError> {
         let program = match &self.live {
             Live::Embedded(p) => return Err(AttachError::NoHooks { program: p.name().into() }),
             Live::Kernel(p) => p,
         };
         let (mode, direction) = (XdpMode::Auto, Direction::Ingress);
         let target = match at {
-            Attach::Section => skep_kernel::Target::Section,
-            Attach::Xdp { ifindex, mode } => {
-                skep_kernel::Target::Interface { ifindex, mode, direction }
-            }
-            Attach::Tc { ifindex, direction } => {
-                skep_kernel::Target::Interface { ifindex, mode, direction }
-            }
-            Attach::Packets { ifindex } => {
-                skep_kernel::Target::Interface { ifindex, mode, direction }
-            }
+            Attach::Section => Target::Section,
+            Attach::Xdp { ifindex, mode } => Target::Interface { ifindex, mode, direction },
+            Attach::Tc { ifindex, direction } => Target::Interface { ifindex, mode, direction },
+            Attach::Packets { ifindex } => Target::Interface { ifindex, mode, direction },
+            Attach::At(target) => target,
         };
         Ok(Link { live: skep_kernel::attach(program, &target)? })
     }

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use skep_abi::ProgType;
+use skep_abi::{
+    ProgType,
+    section::{self, SECTIONS},
+};
 use skep_btf::Btf;
 use skep_object::{
     ObjectSpec,
@@ -81,6 +84,16 @@ pub enum ChangeError {
     NoFunction {
         /// What was to be set.
         name: String,
+    },
+    /// No rule has this section name.
+    #[error("program `{program}`: no section is called `{section}`{suggestion}")]
+    Section {
+        /// The program.
+        program: String,
+        /// The section's name.
+        section: String,
+        /// What is near.
+        suggestion: String,
     },
     /// The map's size follows from its contents.
     #[error("map `{name}` holds global data: its size is fixed")]
@@ -278,7 +291,7 @@ impl Object {
     /// Takes all programs as what a section of this name holds: `xdp`, `tracepoint`, `cgroup/skb`…
     /// False when no rule has the name; then nothing changed.
     pub fn set_program_types(&mut self, section: &str) -> bool {
-        let Some(found) = skep_abi::section::find(section) else { return false };
+        let Some(found) = section::find(section) else { return false };
         for program in &mut self.spec.programs {
             program.prog_type = Some(found.def.prog_type);
             program.attach_type = found.def.attach_type;
@@ -348,6 +361,44 @@ impl Object {
         };
         let structures = self.spec.maps.iter_mut().filter(|m| m.origin == MapOrigin::StructOps);
         structures.for_each(|map| map.autocreate = wanted(map));
+        Ok(self)
+    }
+
+    /// Whether a program is loaded: those that the file marks as optional (`SEC("?…")`) are not,
+    /// unless told so.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSuch`] with the names that are near.
+    pub fn load_program(&mut self, name: &str, load: bool) -> Result<&mut Self, NoSuch> {
+        self.program(name)?;
+        let named = self.spec.programs.iter_mut().filter(|p| p.name == name);
+        named.for_each(|program| program.autoload = load);
+        Ok(self)
+    }
+
+    /// Takes a program as if it stood in a section of this name: `kprobe/do_unlinkat`,
+    /// `cgroup/connect4`. It gets the type and the place that the name says, and is loaded, also
+    /// when the file marks it as optional.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`] when there is no such program, or no rule has this name.
+    pub fn set_section(&mut self, program: &str, section: &str) -> Result<&mut Self, ChangeError> {
+        self.program(program)?;
+        let found = section::find(section).ok_or_else(|| ChangeError::Section {
+            program: program.into(),
+            section: section.into(),
+            suggestion: suggestion(section, SECTIONS.iter().map(|def| def.name)),
+        })?;
+        for spec in self.spec.programs.iter_mut().filter(|p| p.name == program) {
+            spec.section = section.into();
+            spec.prog_type = Some(found.def.prog_type);
+            spec.attach_type = found.def.attach_type;
+            spec.attach_to = found.target.map(Into::into);
+            spec.flags = found.def.flags.load_flags();
+            spec.autoload = true;
+        }
         Ok(self)
     }
 

@@ -84,6 +84,50 @@ impl Target<'_> {
     }
 }
 
+/// What [`attach`] must be told beside the section name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Needs {
+    /// Nothing, though it may be told more: a process for uprobes, what an iterator walks over.
+    Nothing,
+    /// [`Target::Interface`], or a place on one.
+    Interface,
+    /// [`Target::Interface`] or [`Target::Socket`].
+    Packets,
+    /// [`Target::Socket`].
+    Socket,
+    /// [`Target::SocketMap`].
+    SocketMap,
+    /// [`Target::Route`].
+    Route,
+    /// [`Target::Cgroup`].
+    Cgroup,
+    /// [`Target::Netns`].
+    Netns,
+    /// [`Target::Netfilter`].
+    Netfilter,
+    /// [`Target::PerfEvent`].
+    PerfEvent,
+}
+
+impl Needs {
+    /// In words: `a cgroup`.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Interface => "an interface",
+            Self::Packets => "a socket or an interface",
+            Self::Socket => "a socket of the group",
+            Self::SocketMap => "a socket map",
+            Self::Route => "a route",
+            Self::Cgroup => "a cgroup",
+            Self::Netns => "a network namespace",
+            Self::Netfilter => "a place in netfilter",
+            Self::PerfEvent => "a perf event",
+        }
+    }
+}
+
 /// How programs of one kind are attached.
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
@@ -126,6 +170,30 @@ impl Hook {
     /// Can [`attach`] do it?
     pub const fn is_supported(&self) -> bool {
         !matches!(self.how, How::Not(_))
+    }
+
+    /// What [`attach`] must be told beside the section name.
+    pub const fn needs(&self) -> Needs {
+        match self.how {
+            How::Xdp | How::Tc | How::TcAction | How::Netkit(_) => Needs::Interface,
+            How::SocketFilter => Needs::Packets,
+            How::Reuseport => Needs::Socket,
+            How::SocketMap => Needs::SocketMap,
+            How::Route => Needs::Route,
+            How::Cgroup => Needs::Cgroup,
+            How::Netns => Needs::Netns,
+            How::Netfilter => Needs::Netfilter,
+            How::PerfEvent => Needs::PerfEvent,
+            How::Tracepoint
+            | How::RawTracepoint
+            | How::BtfTracepoint
+            | How::Probe
+            | How::Tracing
+            | How::Lsm
+            | How::Replace
+            | How::Iterator
+            | How::Not(_) => Needs::Nothing,
+        }
     }
 
     /// What works instead, where this does not.
@@ -302,16 +370,8 @@ pub fn attach_with(
         }
         (How::Netns, &Target::Netns(netns)) => attach_netns(program, netns),
         (How::Netfilter, Target::Netfilter(at)) => attach_netfilter(program, at),
-        (How::PerfEvent, _) => Err(needs("a perf event")),
-        (How::Cgroup, _) => Err(needs("a cgroup")),
-        (How::Netns, _) => Err(needs("a network namespace")),
-        (How::Netfilter, _) => Err(needs("a place in netfilter")),
-        (How::SocketFilter, _) => Err(needs("a socket or an interface")),
-        (How::SocketMap, _) => Err(needs("a socket map")),
-        (How::Reuseport, _) => Err(needs("a socket of the group")),
-        (How::Route, _) => Err(needs("a route")),
-        (How::Xdp | How::Tc | How::TcAction | How::Netkit(_), _) => Err(needs("an interface")),
         (How::Not(nearest), _) => Err(not_yet(row.name, nearest)),
+        _ => Err(needs(row.needs().words())),
     }
 }
 

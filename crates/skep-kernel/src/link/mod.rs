@@ -8,6 +8,7 @@ mod cgroup;
 mod clsact;
 mod elf;
 mod event;
+mod event_name;
 mod hooks;
 mod iter;
 mod kprobe;
@@ -43,7 +44,8 @@ pub use clsact::{FilterPlace, attach_tc_clsact, attach_tc_clsact_at};
 pub(crate) use elf::entry_of;
 pub use elf::{ElfError, find_binary};
 pub use event::{PerfEvent, Rate, attach_perf_event};
-pub use hooks::{Hook, Target, attach, attach_with, hook};
+pub use event_name::EventNameError;
+pub use hooks::{Hook, Needs, Target, attach, attach_with, hook};
 pub use iter::{IterTarget, attach_iter};
 pub use kprobe::{
     Kprobe, KprobeMulti, attach_kprobe, attach_kprobe_by_tracefs, attach_kprobe_multi,

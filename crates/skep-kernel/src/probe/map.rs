@@ -4,7 +4,7 @@ use std::{collections::HashMap, os::fd::AsFd as _, sync::Mutex};
 
 use skep_abi::{MapDef, MapNeeds, MapRule, MapType};
 
-use super::{Support, btf, cached, if_loading, of_errno};
+use super::{Support, btf, cached, chain, if_loading, of_errno};
 use crate::{
     error::MapError,
     map::{Map, MapBtf},
@@ -26,7 +26,8 @@ fn make(map_type: MapType) -> Support {
         Ok(_) => Support::Yes,
         Err(Failed::Map(e)) => match e.errno() {
             libc::EINVAL => Support::No(format!("this kernel has no {map_type} maps")),
-            errno => of_errno(errno, &format!("{e}: {}", e.source)),
+            libc::EOPNOTSUPP => Support::No(chain(&e.source)),
+            errno => of_errno(errno, &chain(&e)),
         },
         Err(Failed::Types(support)) => support,
     }
@@ -79,7 +80,7 @@ impl From<MapError> for Failed {
 impl From<Failed> for Support {
     fn from(e: Failed) -> Self {
         match e {
-            Failed::Map(e) => Self::No(format!("{e}: {}: {}", e.source, e.source.source)),
+            Failed::Map(e) => Self::No(chain(&e.source)),
             Failed::Types(support) => support,
         }
     }

@@ -2,8 +2,9 @@
 
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
-use skep::Engine;
+use skep::{Engine, kernel::link::PerfEvent};
 
+use super::place::Place;
 use crate::{
     exit::{Cannot, usage},
     parse::{assignment, duration},
@@ -23,7 +24,8 @@ pub struct Run {
     pub objects: Vec<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Run only this program; may be repeated.
+    /// Run only this program, also one that the file marks as optional (SEC("?…")); may be
+    /// repeated.
     #[arg(long, value_name = "NAME")]
     pub prog: Vec<String>,
     /// What a freplace, fentry or fexit program attaches to, when that is a loaded program:
@@ -31,6 +33,51 @@ pub struct Run {
     /// function than the section names. May be repeated.
     #[arg(long, value_name = "PROG=WHICH[:FUNCTION]", value_parser = assignment)]
     pub target_prog: Vec<(String, String)>,
+    /// Attach a program elsewhere than its section says: a section's name (kprobe/do_unlinkat,
+    /// uprobe/libc:malloc), a place (cgroup:/sys/fs/cgroup/x, iface:eth0, netns:PATH,
+    /// perf_event:cpu-clock@99hz, netfilter:ip/input@-100, pid:1234, map:SOCKETS,
+    /// route:10.1.0.0/16@eth0, over:pid=1234) or both (xdp:eth0, cgroup/connect4:PATH,
+    /// iter/task:pid=1234). May be repeated, also for one program and several places.
+    #[arg(
+        long,
+        value_name = "PROG=WHERE",
+        value_parser = assignment,
+        conflicts_with = "pcap",
+        help_heading = "Places"
+    )]
+    pub attach: Vec<(String, String)>,
+    /// Load this program and do not attach it; may be repeated.
+    #[arg(long, value_name = "PROG", help_heading = "Places")]
+    pub no_attach: Vec<String>,
+    /// Take a program as what a section of this name holds, where its own says nothing: xdp, tc,
+    /// cgroup/skb, or a program type.
+    #[arg(long = "type", value_name = "PROG=TYPE", value_parser = assignment, help_heading = "Places")]
+    pub prog_type: Vec<(String, String)>,
+    /// The cgroup (version 2) that programs for cgroups attach to.
+    #[arg(long, value_name = "PATH", help_heading = "Places")]
+    pub cgroup: Option<PathBuf>,
+    /// The network namespace for socket look-up and flow dissectors: /proc/PID/ns/net, or a name of
+    /// ip netns.
+    #[arg(long, value_name = "PATH", help_heading = "Places")]
+    pub netns: Option<PathBuf>,
+    /// The only process that uprobes, static probes and perf events watch.
+    #[arg(long, value_name = "PID", help_heading = "Places")]
+    pub pid: Option<u32>,
+    /// What runs perf_event programs: cpu-clock@99hz, page-faults, cache-misses@1000…
+    #[arg(long, value_name = "EVENT", value_parser = perf_event, help_heading = "Places")]
+    pub perf_event: Option<PerfEvent>,
+    /// Where netfilter programs go: ip/input, ip6/output@-100…
+    #[arg(long, value_name = "HOOK", value_parser = super::place::netfilter, help_heading = "Places")]
+    pub netfilter: Option<Place>,
+    /// Pin every link below this directory of a bpf file system, named for its program, and end:
+    /// programs stay attached until the file is removed, or `skep link detach` takes them off.
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["pcap", "duration"],
+        help_heading = "Places"
+    )]
+    pub pin: Option<PathBuf>,
     /// Feed the packets of this capture (pcap or pcapng) to the packet programs.
     #[arg(long, value_name = "FILE", conflicts_with = "iface", help_heading = "Packets")]
     pub pcap: Option<PathBuf>,
@@ -66,8 +113,9 @@ pub struct Run {
     /// data, and of many entries the first 20.
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     pub map: Vec<String>,
-    /// Decode ring and perf buffer records as this BTF type, of one map or of all.
-    #[arg(long, value_name = "[MAP=]TYPE", help_heading = "Output")]
+    /// Decode ring and perf buffer records as this BTF type, of one map or of all; of an iterator
+    /// that is named, its output.
+    #[arg(long, value_name = "[NAME=]TYPE", help_heading = "Output")]
     pub event_type: Vec<String>,
     /// Show the value of each CPU beside the sum.
     #[arg(long, help_heading = "Output")]
@@ -119,7 +167,25 @@ pub enum XdpMode {
     Native,
 }
 
+fn perf_event(text: &str) -> Result<PerfEvent, String> {
+    PerfEvent::parse(text).map_err(|e| e.to_string())
+}
+
 impl Run {
+    /// Does a flag ask for something that only the kernel has?
+    pub fn hooks_flag(&self) -> Option<&'static str> {
+        let flags = [
+            ("--attach", !self.attach.is_empty()),
+            ("--cgroup", self.cgroup.is_some()),
+            ("--netns", self.netns.is_some()),
+            ("--pid", self.pid.is_some()),
+            ("--perf-event", self.perf_event.is_some()),
+            ("--netfilter", self.netfilter.is_some()),
+            ("--pin", self.pin.is_some()),
+        ];
+        flags.into_iter().find_map(|(flag, given)| given.then_some(flag))
+    }
+
     /// Rules that one flag alone cannot express.
     pub fn check(&self) -> anyhow::Result<()> {
         if self.write_pcap.is_some() && self.write_pcap == self.pcap {

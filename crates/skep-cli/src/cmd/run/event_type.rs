@@ -6,14 +6,14 @@
 
 use skep::{
     Object,
-    abi::MapType,
+    abi::{AttachType, MapType},
     btf::{Btf, Kind, KindTag, TypeId},
-    spec::spec::MapSpec,
+    spec::spec::{MapSpec, ProgramSpec},
 };
 
 use crate::exit::usage;
 
-/// `--event-type`: a type for one map, or for all.
+/// `--event-type`: a type for one map or iterator, or for all maps.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted(Vec<(Option<String>, String)>);
 
@@ -33,7 +33,9 @@ impl Wanted {
             let flag = format!("--event-type {}", written(map.as_deref(), name));
             let has_map = |o: &&Object| {
                 let mut buffers = o.spec().maps.iter().filter(|m| is_event_buffer(m));
+                let mut iterators = o.spec().programs.iter().filter(|p| is_iterator(p));
                 buffers.any(|m| map.as_ref().is_none_or(|name| *name == m.name))
+                    || iterators.any(|p| map.as_ref() == Some(&p.name))
             };
             let mut with_map = objects.iter().filter(has_map).peekable();
             if with_map.peek().is_none() {
@@ -51,6 +53,12 @@ impl Wanted {
         })
     }
 
+    /// The type of an iterator's records, when it was named.
+    pub fn type_of(&self, btf: &Btf, iterator: &str) -> Option<TypeId> {
+        let own = self.0.iter().find(|(name, _)| name.as_deref() == Some(iterator));
+        own.and_then(|(_, name)| by_name(btf, name))
+    }
+
     fn of(&self, map: &str) -> Option<&str> {
         let exact = self.0.iter().find(|(m, _)| m.as_deref() == Some(map));
         let any = self.0.iter().find(|(m, _)| m.is_none());
@@ -63,6 +71,10 @@ pub fn event_type(btf: &Btf, map: &MapSpec, wanted: &Wanted) -> Option<TypeId> {
     let asked = wanted.of(&map.name).and_then(|name| by_name(btf, name));
     let from_map = || map.value_type.filter(|&id| is_struct(btf, id));
     asked.or_else(from_map).or_else(|| kept_by_pointer(btf)).or_else(|| called_event(btf))
+}
+
+fn is_iterator(program: &ProgramSpec) -> bool {
+    program.attach_type == Some(AttachType::TRACE_ITER)
 }
 
 fn is_event_buffer(map: &MapSpec) -> bool {

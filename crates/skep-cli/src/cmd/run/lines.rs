@@ -20,6 +20,12 @@ pub enum Line {
     Event(Event),
     /// Text of `bpf_printk`.
     Printk { text: String },
+    /// What an iterator gave, as text.
+    Iterator { program: String, text: String },
+    /// A record of an iterator.
+    Record { program: String, record: Show },
+    /// What a program gave that is run once.
+    Ran { program: String, retval: u32 },
     /// What a packet program decided.
     Verdicts(Verdicts),
     /// Events that found a buffer full.
@@ -103,6 +109,9 @@ impl fmt::Display for Line {
             Self::Heading { object } => write!(f, "object {object}"),
             Self::Event(e) => e.fmt(f),
             Self::Printk { text } => write!(f, "printk: {text}"),
+            Self::Iterator { text, .. } => f.write_str(text),
+            Self::Record { program, record } => write!(f, "{program} {record}"),
+            Self::Ran { program, retval } => write!(f, "{program} returned {retval}"),
             Self::Verdicts(v) => v.fmt(f),
             Self::Lost { map, events } => write!(f, "lost: {events} events of {map}"),
             Self::Map(m) => m.fmt(f),

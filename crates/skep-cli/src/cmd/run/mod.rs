@@ -4,10 +4,12 @@
 //! until the end, print maps.
 
 mod args;
+mod attach;
 mod event_type;
 mod lines;
 pub mod maps;
 mod packets;
+mod place;
 mod session;
 
 use std::{io::Write, time::Instant};
@@ -44,6 +46,9 @@ impl Run {
             }
             _ => session::attached(&mut sessions, &shared, &mut out),
         };
+        if self.pin.is_some() {
+            return ran.map(|()| DONE);
+        }
         // What was counted until a packet could not be read or run is worth seeing.
         if ran.is_ok() || sessions.iter().any(Session::has_run) {
             let finished = sessions.iter_mut().try_for_each(|s| s.finish(&shared, &mut out));
@@ -71,6 +76,7 @@ impl Run {
                 object.select(&own)?;
             }
         }
+        self.change_sections(&mut objects)?;
         each(self.sizes()?, |(map, n)| in_any(&mut objects, |o| o.resize_map(map, n).map(|_| ())))?;
         each(&self.set, |(name, text)| {
             in_any(&mut objects, |o| o.set_variable_text(name, text).map(|_| ()))
@@ -89,7 +95,15 @@ impl Run {
     fn choose(&self, objects: &[Object]) -> anyhow::Result<Engine> {
         let fed = self.pcap.is_some() || self.iface.is_some();
         let choice = self.engine.engine;
-        if !fed && choice != EngineChoice::Kernel && objects.iter().all(only_packets) {
+        let hooks = self.hooks_flag().filter(|_| self.pcap.is_none());
+        if let Some(flag) = hooks.filter(|_| choice == EngineChoice::Embedded) {
+            return Err(usage(format!("{flag}: the embedded engine has no hooks")));
+        }
+        if !fed
+            && hooks.is_none()
+            && choice != EngineChoice::Kernel
+            && objects.iter().all(only_packets)
+        {
             return Err(usage(
                 "the programs want packets: give --pcap FILE or --iface IF (or, to load them only, \
                  --engine kernel)",
@@ -104,7 +118,7 @@ impl Run {
             return Ok(Engine::embedded_because("packets from a file need no kernel"));
         }
         let engine = self.engine.engine(choice)?;
-        if !fed && !engine.features().hooks {
+        if (!fed || hooks.is_some()) && !engine.features().hooks {
             return Err(crate::exit::Cannot {
                 missing: match choice {
                     EngineChoice::Embedded => {

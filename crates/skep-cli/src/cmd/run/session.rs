@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use skep::{
-    Attach, Direction, Engine, Events, Link, Loaded, Map, Object, PrintSink, Program, TestRun,
+    Attach, Direction, Engine, Events, Loaded, Map, Object, PrintSink, Program, TestRun,
     abi::{AttachType, ProgType},
     packets::ETHERNET_HEADER,
     verdict,
@@ -16,9 +16,10 @@ use skep::{
 
 use super::{
     Run, XdpMode,
+    attach::Attached,
     event_type::{Wanted, event_type},
     lines::{Event, Line, Verdicts},
-    maps, packets,
+    maps,
 };
 use crate::{output::Out, signal::Stop};
 
@@ -66,7 +67,7 @@ pub struct Session {
     packet: Vec<(Program, Verdicts)>,
     printed: Printed,
     /// Attachments; dropping them detaches.
-    links: Vec<Link>,
+    attached: Attached,
 }
 
 /// Lines of `bpf_printk`, between the program that writes them and the output.
@@ -135,7 +136,7 @@ impl Session {
             (p.clone(), empty)
         });
         let packet = packet.collect();
-        Ok(Self { label, readers, packet, printed, links: Vec::new(), loaded })
+        Ok(Self { label, readers, packet, printed, attached: Attached::default(), loaded })
     }
 
     /// The live object.
@@ -179,25 +180,9 @@ impl Session {
         Ok(())
     }
 
-    /// Attaches what is attached by section name, and packet programs to the interface.
+    /// Attaches the programs.
     fn attach(&mut self, shared: &Shared<'_>) -> anyhow::Result<()> {
-        let args = shared.args;
-        let ifindex = args.iface.as_deref().map(packets::ifindex).transpose()?;
-        let programs = self.loaded.programs().iter();
-        // Those of struct_ops are attached with their structure.
-        for program in programs.filter(|p| p.prog_type() != ProgType::STRUCT_OPS) {
-            let at = match (verdict::takes_packets(program.prog_type()), ifindex) {
-                (false, _) => Attach::Section,
-                (true, Some(ifindex)) if self.is_entry(program) => {
-                    on_interface(program, ifindex, args.xdp_mode)
-                }
-                (true, _) => continue,
-            };
-            self.links.push(program.attach(at)?);
-        }
-        for structure in self.loaded.struct_ops() {
-            self.links.push(structure.attach()?);
-        }
+        self.attached = shared.args.attach_object(&self.loaded, |p| self.is_entry(p))?;
         Ok(())
     }
 
@@ -225,7 +210,7 @@ impl Session {
 
     /// Detaches, then writes the last events, verdicts, losses and maps.
     pub fn finish(&mut self, shared: &Shared<'_>, out: &mut Out<'_>) -> anyhow::Result<()> {
-        self.links.clear();
+        let only_reads = std::mem::take(&mut self.attached).only_reads();
         self.events(Duration::ZERO, out)?;
         if let Some(object) = self.label.clone().filter(|_| !shared.args.json) {
             out.section(&Line::Heading { object })?;
@@ -248,7 +233,7 @@ impl Session {
         let style = maps::Style { per_cpu: shared.args.per_cpu, most };
         for (spec, map) in self.loaded.maps() {
             let shown = match shared.args.map.as_slice() {
-                [] => maps::shown_by_default(spec),
+                [] => !only_reads && maps::shown_by_default(spec),
                 names => names.contains(&spec.name),
             };
             if shown {
@@ -280,15 +265,24 @@ pub fn attached(
     for session in sessions.iter_mut() {
         session.attach(shared)?;
     }
-    if shared.args.iface.is_none() {
-        not_run(sessions, "get no packets without --iface", Session::is_entry);
-    }
-    if sessions.iter().all(|s| s.links.is_empty()) {
-        eprintln!("note: loaded, and nothing to attach");
+    let all: Vec<&Attached> = sessions.iter().map(|s| &s.attached).collect();
+    Attached::check(&all)?;
+    if let Some(directory) = &shared.args.pin {
+        let links = Attached::pin(&all, directory)?;
+        let place = directory.display();
+        eprintln!("pinned {links} links below {place}: removing a file detaches its program");
         return Ok(());
     }
+    all.iter().try_for_each(|one| one.run_once(out))?;
+    if all.iter().all(|one| one.links.is_empty()) {
+        if all.iter().all(|one| one.iterators.is_empty() && one.once.is_empty()) {
+            eprintln!("note: loaded, and nothing to attach");
+        }
+        return read_iterators(sessions, shared, out);
+    }
     let structures: usize = sessions.iter().map(|s| s.loaded.struct_ops().len()).sum();
-    let programs = sessions.iter().map(|s| s.links.len()).sum::<usize>() - structures;
+    let links = all.iter().map(|one| one.links.len()).sum::<usize>();
+    let programs = links.saturating_sub(structures);
     let and = match structures {
         0 => String::new(),
         n => format!(" and {n} struct_ops maps"),
@@ -304,7 +298,21 @@ pub fn attached(
         }
         out.flush()?;
     }
-    Ok(())
+    read_iterators(sessions, shared, out)
+}
+
+/// Iterators come last: they may walk over what the other programs have counted.
+fn read_iterators(
+    sessions: &[Session],
+    shared: &Shared<'_>,
+    out: &mut Out<'_>,
+) -> anyhow::Result<()> {
+    let wanted = Wanted::parse(&shared.args.event_type);
+    for session in sessions {
+        out.about(session.label.as_deref());
+        session.attached.read_iterators(&session.loaded, &wanted, out)?;
+    }
+    out.flush()
 }
 
 /// Says which programs are loaded and do not run, and why.
@@ -317,7 +325,7 @@ pub fn not_run(sessions: &[Session], why: &str, which: impl Fn(&Session, &Progra
 }
 
 /// How a packet program attaches to an interface.
-fn on_interface(program: &Program, ifindex: u32, mode: XdpMode) -> Attach {
+pub fn on_interface(program: &Program, ifindex: u32, mode: XdpMode) -> Attach<'static> {
     match program.prog_type() {
         ProgType::XDP => Attach::Xdp { ifindex, mode: mode.into() },
         ProgType::SOCKET_FILTER => Attach::Packets { ifindex },
