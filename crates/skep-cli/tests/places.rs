@@ -46,7 +46,8 @@ fn while_it_runs(args: &[&str], act: impl FnOnce()) -> (Vec<Value>, String) {
 /// The counter of this name after a run.
 fn counted(lines: &[Value], name: &str) -> u64 {
     let variables = lines.iter().find(|line| line["type"] == "variables");
-    variables.expect("there are some")["variables"][name].as_u64().expect("a number")
+    let value = variables.and_then(|line| line.get("variables")?.get(name)?.as_u64());
+    value.expect("the object has such a counter")
 }
 
 /// A cgroup that is removed at the end.
