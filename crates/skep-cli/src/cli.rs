@@ -33,6 +33,10 @@ pub enum Command {
     Iter(cmd::manage::iter::Iter),
     #[command(subcommand)]
     Perf(cmd::manage::perf::Perf),
+    #[command(subcommand)]
+    Net(cmd::manage::net::Net),
+    #[command(subcommand)]
+    Cgroup(cmd::manage::net::cgroup::Cgroup),
     Disasm(cmd::disasm::Disasm),
     Asm(cmd::asm::Asm),
     #[command(subcommand)]
@@ -56,6 +60,8 @@ impl Command {
             Self::Link(c) => c.run(out),
             Self::Iter(c) => c.run(),
             Self::Perf(c) => c.run(out),
+            Self::Net(c) => c.run(out),
+            Self::Cgroup(c) => c.run(out),
             Self::Disasm(c) => c.run(out),
             Self::Asm(c) => c.run(out),
             Self::Btf(c) => c.run(out),

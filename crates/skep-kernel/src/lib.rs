@@ -29,7 +29,7 @@ pub use btf::{Btf, SectionLayout};
 pub use error::{HereError, LoadError, MapError, StructOpsProblem, TargetError, VerifierLog};
 pub use link::{AttachError, Link, Target, attach, attach_with};
 pub use map::{Keys, Map, MapBtf, Memory};
-pub use object::{LoadOptions, Object, StructOps};
+pub use object::{Device, LoadOptions, Object, StructOps};
 pub use program::{FunctionError, Program, ProgramLoad, ProgramTarget};
 pub use sys::{
     ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, page_bytes, pidfd, possible_cpus,

@@ -2,9 +2,12 @@
 //! their own.
 #![deny(unsafe_code)]
 
+#[expect(unsafe_code, reason = "an option that must be set before binding has no safe interface")]
+mod listener;
 #[expect(unsafe_code, reason = "namespaces and interface settings have no safe interface")]
 mod sandbox;
 
+pub use listener::reuseport_listener;
 pub use sandbox::{ip, own_descriptors, sandbox, set_congestion_control, veth};
 
 use std::{

@@ -12,7 +12,18 @@ use super::kernel::decompress;
 
 /// What the tests need: interfaces and filters, functions that programs call; built in where it is
 /// not a module.
-const WANTED: &[&str] = &["veth", "sch_ingress", "cls_bpf", "nf_conntrack", "nf_nat"];
+const WANTED: &[&str] = &[
+    "veth",
+    "vxlan",
+    "sch_ingress",
+    "cls_bpf",
+    "cls_matchall",
+    "act_bpf",
+    "nf_defrag_ipv4",
+    "nf_defrag_ipv6",
+    "nf_conntrack",
+    "nf_nat",
+];
 
 /// A module's bytes, decompressed.
 #[derive(Debug)]

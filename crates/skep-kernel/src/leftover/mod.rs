@@ -120,6 +120,15 @@ impl Leftover {
     ///
     /// The kernel's.
     pub fn remove(&self) -> Result<(), SysError> {
+        let other =
+            |e: &SysError| matches!(self.place, Place::Xdp { .. }) && e.errno() == libc::EEXIST;
+        match self.detach() {
+            Err(e) if matches!(e.errno(), libc::ENOENT | libc::ENODEV) || other(&e) => Ok(()),
+            done => done,
+        }
+    }
+
+    fn detach(&self) -> Result<(), SysError> {
         match &self.place {
             &Place::Filter { ifindex, direction, priority, handle, action, made_qdisc, .. } => {
                 let kind = if action { FilterKind::Action } else { FilterKind::Classifier };

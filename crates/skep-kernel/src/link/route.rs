@@ -11,7 +11,7 @@ use super::{AttachError, Held, Link, refused};
 use crate::{
     netlink::{ProgramAt, RouteTo, Socket},
     program::Program,
-    sys::SysError,
+    sys::{self, SysError},
 };
 
 /// A route of the current network namespace's main table.
@@ -68,7 +68,10 @@ pub(super) struct ProgramRoute {
 
 impl ProgramRoute {
     fn set(&mut self, program: &Program, replace: bool) -> Result<(), SysError> {
-        let named = (program.as_fd().as_raw_fd(), program.name());
+        // The kernel takes two programs of one name for the same, and a route with the other for
+        // no change.
+        let name = format!("{}:{}", program.name(), sys::prog_info(program.as_fd())?.id);
+        let named = (program.as_fd().as_raw_fd(), name.as_str());
         self.socket.add_route(&self.to, self.at, self.headroom, named, replace)
     }
 

@@ -1,6 +1,8 @@
 //! Programs on socket maps: what the sockets in a map send (`sk_msg`) and receive (`sk_skb`).
 //!
-//! Sockets come into the map by their descriptors ([`Map::set_fd`]) or from a `sock_ops` program.
+//! Sockets come into the map by their descriptors ([`Map::set_fd`]) or from a `sock_ops` program. They
+//! take along what is attached then: attaching, updating and detaching is for sockets that come
+//! into the map afterwards, or leave it and come again.
 
 use std::os::fd::AsFd as _;
 

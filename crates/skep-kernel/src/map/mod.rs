@@ -95,13 +95,24 @@ impl Map {
         inner: Option<&Self>,
         btf: Option<MapBtf<'_>>,
     ) -> Result<Self, MapError> {
+        Self::create_on(name, def, inner, btf, 0)
+    }
+
+    /// As [`Map::create`], in the hardware of an interface; 0 for none.
+    pub(crate) fn create_on(
+        name: &str,
+        def: MapDef,
+        inner: Option<&Self>,
+        btf: Option<MapBtf<'_>>,
+        ifindex: u32,
+    ) -> Result<Self, MapError> {
         let fail = |source| MapError { map: name.to_owned(), source };
         let def = adjust(def).map_err(fail)?;
         let btf = btf
             .filter(|b| b.value != 0 && !WITHOUT_BTF.contains(&def.map_type))
             .map(|b| (b.btf, b.key, b.value));
-        let mut new =
-            sys::MapCreate { name, def, inner: inner.map(Self::as_fd), btf, kernel_value: None };
+        let inner = inner.map(Self::as_fd);
+        let mut new = sys::MapCreate { name, def, inner, btf, kernel_value: None, ifindex };
         let fd = match MapFd::create(&new) {
             Err(e) if refused_types(&e, &new) => {
                 new.btf = None;
@@ -129,7 +140,7 @@ impl Map {
         value: KernelValue<'_>,
     ) -> Result<Self, MapError> {
         let (btf, kernel_value) = (Some((btf, 0, 0)), Some(value));
-        let new = sys::MapCreate { name, def, inner: None, btf, kernel_value };
+        let new = sys::MapCreate { name, def, inner: None, btf, kernel_value, ifindex: 0 };
         let fail = |source| MapError { map: name.to_owned(), source };
         let fd = MapFd::create(&new).map_err(fail)?;
         Ok(Self { fd, name: name.to_owned(), def, arena: Mutex::default() })

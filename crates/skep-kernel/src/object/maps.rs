@@ -14,7 +14,7 @@ use skep_object::{
 };
 
 use super::{
-    LoadOptions,
+    Device, LoadOptions,
     struct_ops::{Plan, Prepared, is_struct_ops},
 };
 use crate::{
@@ -120,7 +120,7 @@ fn one(
         }
         return Ok(map);
     }
-    let map = create(spec, btf)?;
+    let map = create(spec, btf, Device::of_maps(options.device))?;
     if let Some(data) = &spec.data {
         fill_data(spec, &map, data)?;
     }
@@ -131,7 +131,7 @@ fn one(
     Ok(map)
 }
 
-fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Map, LoadError> {
+fn create(spec: &MapSpec, btf: Option<&Btf>, ifindex: u32) -> Result<Map, LoadError> {
     if spec.def.map_type.is_map_in_map() && spec.inner.is_none() {
         return Err(LoadError::MapDefinition {
             map: spec.name.clone(),
@@ -139,14 +139,14 @@ fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Map, LoadError> {
         });
     }
     // The template only gives the shape: it is closed when the outer map exists.
-    let inner = spec.inner.as_deref().map(|inner| create(inner, None)).transpose()?;
+    let inner = spec.inner.as_deref().map(|inner| create(inner, None, ifindex)).transpose()?;
     let id = |t: Option<skep_btf::TypeId>| t.map_or(0, |t| t.0);
     let map_btf = btf.map(|btf| MapBtf {
         btf: btf.as_fd(),
         key: id(spec.key_type),
         value: id(spec.value_type),
     });
-    Map::create(&spec.name, spec.def, inner.as_ref(), map_btf).map_err(map_failed)
+    Map::create_on(&spec.name, spec.def, inner.as_ref(), map_btf, ifindex).map_err(map_failed)
 }
 
 /// A map whose value is a structure of functions of the kernel.

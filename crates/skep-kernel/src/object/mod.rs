@@ -35,6 +35,8 @@ pub struct LoadOptions {
     /// Maps that are loaded already, by name in the object and id: they are used instead of new
     /// ones.
     pub maps: Vec<(String, u32)>,
+    /// The interface that XDP programs are loaded for; `None` for any.
+    pub device: Option<Device>,
     /// What programs attach to, by their names, where it is a function of a loaded program.
     pub targets: Vec<(String, ProgramTarget)>,
 }
@@ -46,8 +48,27 @@ impl Default for LoadOptions {
             log_level: 0,
             pin_root: Some("/sys/fs/bpf".into()),
             maps: Vec::new(),
+            device: None,
             targets: Vec::new(),
         }
+    }
+}
+
+/// An interface that programs are loaded for: they can be attached to no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its index.
+    pub ifindex: u32,
+    /// Programs and maps go into its hardware ([`crate::link::XdpMode::Offload`]). Else they run on
+    /// the CPU and may ask the driver about packets (metadata kfuncs, Linux 6.3).
+    #[doc(alias = "BPF_F_XDP_DEV_BOUND_ONLY")]
+    pub offload: bool,
+}
+
+impl Device {
+    /// The interface whose hardware takes maps; 0 for none.
+    fn of_maps(device: Option<Self>) -> u32 {
+        device.filter(|device| device.offload).map_or(0, |device| device.ifindex)
     }
 }
 

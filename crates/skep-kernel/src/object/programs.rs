@@ -84,6 +84,9 @@ fn program_of(entry: &InitialEntry) -> Option<usize> {
     }
 }
 
+/// Load flag: for one interface, but run on the CPU.
+const BPF_F_XDP_DEV_BOUND_ONLY: u32 = 1 << 6;
+
 struct Job<'a> {
     ground: &'a Ground<'a>,
     /// Number of the program.
@@ -122,6 +125,10 @@ impl<'a> Job<'a> {
         load.license = &ground.spec.license;
         load.kernel_version = ground.spec.version.unwrap_or_else(target::kernel_version);
         load.flags = program.flags;
+        if let Some(device) = ground.options.device.filter(|_| prog_type == ProgType::XDP) {
+            load.ifindex = device.ifindex;
+            load.flags |= if device.offload { 0 } else { BPF_F_XDP_DEV_BOUND_ONLY };
+        }
         load.log_level = ground.options.log_level;
         let attach = self.attach_btf(prog_type)?;
         (load.attach_btf_id, load.attach_fd) = (attach.id, attach.owner);

@@ -20,6 +20,8 @@ pub(crate) struct MapCreate<'a> {
     pub(crate) btf: Option<(BorrowedFd<'a>, u32, u32)>,
     /// Of `struct_ops`, the value's type in the kernel.
     pub(crate) kernel_value: Option<KernelValue<'a>>,
+    /// The interface in whose hardware it lives; 0 for none.
+    pub(crate) ifindex: u32,
 }
 
 /// A type of the kernel or, with its BTF, of a module.
@@ -71,6 +73,7 @@ impl MapFd {
             inner_map_fd: new.inner.map_or(0, raw),
             numa_node: if def.flags.contains(MapFlags::NUMA_NODE) { def.numa_node } else { 0 },
             map_name: obj_name(new.name),
+            map_ifindex: new.ifindex,
             btf_fd,
             btf_key_type_id: key_type,
             btf_value_type_id: value_type,

@@ -22,6 +22,11 @@ use super::{AttachType, Counter, ProgType, Slot, alone, fires, load, slot};
 
 /// An object with one program, `probe`, whose section has this name.
 pub(crate) fn object(section: &str, insns: Vec<Slot>) -> Object {
+    object_if_known(section, insns).expect("it loads")
+}
+
+/// The same; `Err` where the kernel does not know such programs.
+pub(crate) fn object_if_known(section: &str, insns: Vec<Slot>) -> Result<Object, String> {
     let found = skep_abi::section::find(section).expect("the section is known");
     let len = u32::try_from(insns.len()).expect("short");
     let program = ProgramSpec {
@@ -49,7 +54,7 @@ pub(crate) fn object(section: &str, insns: Vec<Slot>) -> Object {
         btf: None,
     };
     let resolved = target::resolve(spec).expect("it asks for nothing");
-    Object::load(&resolved, &LoadOptions::default()).expect("it loads")
+    Object::load(&resolved, &LoadOptions::default()).map_err(|e| e.to_string())
 }
 
 fn spin() {

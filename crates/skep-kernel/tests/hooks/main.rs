@@ -3,22 +3,28 @@
 
 mod cgroup;
 mod events;
+mod interface;
 mod kernel;
 mod net;
 mod on_program;
 mod plan;
+mod redirect;
+mod route;
+mod sockets;
 mod struct_ops;
+mod traffic;
 mod usdt;
 mod user;
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     sync::Mutex,
+    time::{Duration, Instant},
 };
 
 use skep_abi::{AttachType, MapDef, MapFlags, MapType, ProgType};
 use skep_isa::Slot;
-use skep_kernel::{Link, Map, Program, ProgramLoad};
+use skep_kernel::{Link, Map, Program, ProgramLoad, inspect};
 
 const fn slot(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Slot {
     Slot { code, dst, src, off, imm }
@@ -98,11 +104,24 @@ fn fires(hook: &str, counter: &Counter, link: Link, mut act: impl FnMut()) {
     act();
     let (place, method) = (link.hook().to_owned(), link.method());
     assert!(counter.get() > before, "{place} by {method}: nothing was counted");
-    link.detach().expect("it detaches");
+    detach(link);
     let at_end = counter.get();
     act();
     assert_eq!(counter.get(), at_end, "{place} by {method}: counted after it was detached");
     skep_testing::fired(hook, method);
+}
+
+/// Detaches, and sees that the link is gone. Who lists all links at this time holds it for a moment
+/// longer.
+fn detach(link: Link) {
+    let id = link.id().ok().flatten();
+    link.detach().expect("it detaches");
+    let Some(id) = id else { return };
+    let begin = Instant::now();
+    while inspect::link(id).expect("links can be looked at").is_some() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "link {id} is left");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The process's own functions are counted: one test at a time, where they share some.

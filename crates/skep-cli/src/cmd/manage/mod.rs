@@ -6,6 +6,7 @@ mod details;
 pub mod iter;
 pub mod link;
 pub mod map;
+pub mod net;
 pub mod perf;
 mod pin;
 pub mod prog;

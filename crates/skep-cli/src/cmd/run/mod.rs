@@ -31,6 +31,9 @@ impl Run {
         let objects = self.open()?;
         let engine = self.choose(&objects)?;
         eprintln!("engine: {} ({})", engine.name(), engine.why());
+        if engine.features().hooks {
+            super::manage::net::at_start();
+        }
         let stop = Stop::listen()?;
         let shared = Shared { args: &self, stop: &stop, started: Instant::now() };
         let mut out = Out::new(out, Format::json_if(self.json));

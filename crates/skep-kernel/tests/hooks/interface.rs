@@ -2,10 +2,8 @@
 
 use std::{os::fd::AsFd as _, time::Duration};
 
-use skep_abi::{MapDef, MapFlags, MapType, ProgType};
-use skep_isa::Slot;
 use skep_kernel::{
-    AttachError, Map, Program, ProgramLoad, Target, attach,
+    AttachError, Program, Target, attach,
     link::{
         Direction, Method, PacketSocket, XdpMode, attach_socket_filter, attach_tc,
         attach_tc_clsact, attach_xdp, attach_xdp_netlink, ifindex,
@@ -14,44 +12,18 @@ use skep_kernel::{
 };
 use skep_testing::{fired, require_kernel, sandbox, veth};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MOMENT: Duration = Duration::from_millis(100);
+use super::{Counter, ProgType, load};
 
-/// A program that adds 1 to the only entry of `map` and returns `verdict`.
-fn counter(map: &Map, prog_type: ProgType, verdict: i32) -> Program {
-    let slot = |code, dst, src, off, imm| Slot { code, dst, src, off, imm };
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&map.as_fd());
-    let insns = [
-        slot(0x18, 1, 2, 0, fd), // r1 = address of the value
-        slot(0, 0, 0, 0, 0),
-        slot(0xb7, 2, 0, 0, 1),
-        slot(0xdb, 1, 2, 0, 0), // lock *(u64 *)(r1 + 0) += r2
-        slot(0xb7, 0, 0, 0, verdict),
-        slot(0x95, 0, 0, 0, 0),
-    ];
-    Program::load(&ProgramLoad::new("counter", prog_type, &insns)).expect("it is valid")
-}
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MOMENT: Duration = Duration::from_millis(100);
 
-fn array() -> Map {
-    let def = MapDef {
-        map_type: MapType::ARRAY,
-        key_size: 4,
-        value_size: 8,
-        max_entries: 1,
-        flags: MapFlags(0),
-        extra: 0,
-        numa_node: 0,
-    };
-    Map::create("count", def, None, None).expect("arrays are everywhere")
-}
-
-fn count(map: &Map) -> u64 {
-    let value = map.lookup_vec(&[0; 4]).expect("readable").expect("arrays are full");
-    u64::from_ne_bytes(value.try_into().expect("8 bytes"))
+/// A program that counts, and returns `verdict`.
+fn counter(counter: &Counter, prog_type: ProgType, verdict: i32) -> Program {
+    load(prog_type, None, &counter.all(verdict))
 }
 
 /// A frame of 60 bytes that no protocol claims: local experimental Ethertype.
-fn frame(n: u8) -> [u8; 60] {
+pub(crate) fn frame(n: u8) -> [u8; 60] {
     let mut frame = [n; 60];
     frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
     frame[12..14].copy_from_slice(&[0x88, 0xb5]);
@@ -59,7 +31,7 @@ fn frame(n: u8) -> [u8; 60] {
 }
 
 /// Receives what arrives at `socket` among our frames.
-fn received(socket: &PacketSocket, patience: Duration) -> Option<Vec<u8>> {
+pub(crate) fn received(socket: &PacketSocket, patience: Duration) -> Option<Vec<u8>> {
     let mut buffer = [0; 2048];
     while let Some(len) = socket.receive(&mut buffer, patience).expect("the interface is up") {
         if buffer.get(12..14) == Some(&[0x88, 0xb5]) {
@@ -69,15 +41,15 @@ fn received(socket: &PacketSocket, patience: Duration) -> Option<Vec<u8>> {
     None
 }
 
-struct Wire {
-    near: PacketSocket,
-    far: PacketSocket,
-    near_index: u32,
-    far_index: u32,
+pub(crate) struct Wire {
+    pub(crate) near: PacketSocket,
+    pub(crate) far: PacketSocket,
+    pub(crate) near_index: u32,
+    pub(crate) far_index: u32,
 }
 
 /// Two ends of a cable: what is sent at the near end arrives at the far end.
-fn wire() -> Wire {
+pub(crate) fn wire() -> Wire {
     veth("near", "far").expect("ip and veth are there");
     let (near, far) = (ifindex("near").expect("made"), ifindex("far").expect("made"));
     let open = |index| PacketSocket::open(index).expect("root may");
@@ -85,7 +57,7 @@ fn wire() -> Wire {
 }
 
 /// Runs a test on a wire, or skips it.
-fn on_a_wire(test: impl FnOnce(Wire) + Send) {
+pub(crate) fn on_a_wire(test: impl FnOnce(Wire) + Send) {
     require_kernel!(probe::can_load().into_result());
     if !skep_testing::has_tool("ip") {
         skep_testing::skip(skep_testing::Skip::Tool, "net", "no ip command");
@@ -106,8 +78,8 @@ fn a_frame_arrives_when_nobody_stops_it() {
 fn xdp_drops_in_every_mode_until_it_is_detached() {
     on_a_wire(|wire| {
         for mode in [XdpMode::Generic, XdpMode::Native, XdpMode::Auto] {
-            let map = array();
-            let drop_all = counter(&map, ProgType::XDP, 1);
+            let counted = Counter::new();
+            let drop_all = counter(&counted, ProgType::XDP, 1);
             let link = attach_xdp(&drop_all, wire.far_index, mode).expect("veth has every mode");
             let busy = attach_xdp(&drop_all, wire.far_index, mode);
             let Err(AttachError::Occupied { by, .. }) = busy else { panic!("{busy:?}") };
@@ -116,12 +88,12 @@ fn xdp_drops_in_every_mode_until_it_is_detached() {
             assert_eq!(&*by, format!("program 'counter' (id {id}, {runs})"));
             wire.near.send(&frame(2)).expect("sent");
             assert_eq!(received(&wire.far, MOMENT), None, "{mode}");
-            assert_eq!(count(&map), 1, "{mode}");
+            assert_eq!(counted.get(), 1, "{mode}");
             let by = link.method();
             link.detach().expect("detaches");
             wire.near.send(&frame(3)).expect("sent");
             assert_eq!(received(&wire.far, SECOND).expect("arrived"), frame(3), "{mode}");
-            assert_eq!(count(&map), 1, "{mode}");
+            assert_eq!(counted.get(), 1, "{mode}");
             fired(&format!("xdp, {mode}"), by);
         }
     });
@@ -131,8 +103,8 @@ fn xdp_drops_in_every_mode_until_it_is_detached() {
 fn the_old_way_of_xdp_works_too() {
     on_a_wire(|wire| {
         for mode in [XdpMode::Generic, XdpMode::Native] {
-            let map = array();
-            let drop_all = counter(&map, ProgType::XDP, 1);
+            let counted = Counter::new();
+            let drop_all = counter(&counted, ProgType::XDP, 1);
             let link = attach_xdp_netlink(&drop_all, wire.far_index, mode).expect("attached");
             assert_eq!(link.method(), Method::XdpNetlink);
             assert!(attach_xdp_netlink(&drop_all, wire.far_index, mode).is_err(), "{mode}");
@@ -141,7 +113,7 @@ fn the_old_way_of_xdp_works_too() {
             drop(link);
             wire.near.send(&frame(3)).expect("sent");
             assert_eq!(received(&wire.far, SECOND).expect("arrived"), frame(3), "{mode}");
-            assert_eq!(count(&map), 1, "{mode}");
+            assert_eq!(counted.get(), 1, "{mode}");
             fired(&format!("xdp, {mode}, without a link"), Method::XdpNetlink);
         }
     });
@@ -151,7 +123,7 @@ fn the_old_way_of_xdp_works_too() {
 fn tc_sees_both_directions_and_drops() {
     const SHOT: i32 = 2;
     on_a_wire(|wire| {
-        let (arriving, leaving) = (array(), array());
+        let (arriving, leaving) = (Counter::new(), Counter::new());
         let ingress = counter(&arriving, ProgType::SCHED_CLS, SHOT);
         let egress = counter(&leaving, ProgType::SCHED_CLS, 0);
         let links = [
@@ -162,13 +134,13 @@ fn tc_sees_both_directions_and_drops() {
         wire.near.send(&frame(4)).expect("sent");
         wire.far.send(&frame(5)).expect("sent");
         assert_eq!(received(&wire.near, SECOND).expect("arrived"), frame(5));
-        assert_eq!((count(&arriving), count(&leaving)), (1, 1));
+        assert_eq!((arriving.get(), leaving.get()), (1, 1));
         let by = links[0].method();
         drop(links);
         wire.near.send(&frame(6)).expect("sent");
         wire.far.send(&frame(7)).expect("sent");
         assert_eq!(received(&wire.near, SECOND).expect("arrived"), frame(7));
-        assert_eq!((count(&arriving), count(&leaving)), (1, 1));
+        assert_eq!((arriving.get(), leaving.get()), (1, 1));
         fired("tc, both directions", by);
     });
 }
@@ -176,8 +148,8 @@ fn tc_sees_both_directions_and_drops() {
 #[test]
 fn the_old_way_of_tc_works_too_and_cleans_up() {
     on_a_wire(|wire| {
-        let map = array();
-        let program = counter(&map, ProgType::SCHED_CLS, 0);
+        let counted = Counter::new();
+        let program = counter(&counted, ProgType::SCHED_CLS, 0);
         let attach = || {
             attach_tc_clsact(&program, wire.far_index, Direction::Ingress)
                 .expect("clsact and cls_bpf are there")
@@ -187,12 +159,12 @@ fn the_old_way_of_tc_works_too_and_cleans_up() {
         assert!(has_clsact() || !skep_testing::has_tool("tc"));
         wire.near.send(&frame(8)).expect("sent");
         assert!(received(&wire.far, SECOND).is_some());
-        let both = count(&map);
+        let both = counted.get();
         assert!(both >= 1);
         first.detach().expect("its filter goes, the qdisc stays for the other");
         wire.near.send(&frame(9)).expect("sent");
         assert!(received(&wire.far, SECOND).is_some());
-        assert_eq!(count(&map), both + 1);
+        assert_eq!(counted.get(), both + 1);
         second.detach().expect("detaches");
         assert!(!has_clsact(), "the qdisc goes with its last filter");
         fired("tc, without a link", Method::Clsact);
@@ -203,16 +175,16 @@ fn the_old_way_of_tc_works_too_and_cleans_up() {
 #[test]
 fn links_end_where_they_were_made() {
     on_a_wire(|here| {
-        let map = array();
-        let drop_all = counter(&map, ProgType::XDP, 1);
+        let counted = Counter::new();
+        let drop_all = counter(&counted, ProgType::XDP, 1);
         let xdp = attach_xdp_netlink(&drop_all, here.far_index, XdpMode::Generic);
-        let pass = counter(&map, ProgType::SCHED_CLS, 0);
+        let pass = counter(&counted, ProgType::SCHED_CLS, 0);
         let tc = attach_tc_clsact(&pass, here.near_index, Direction::Egress);
         let links = [xdp.expect("attached"), tc.expect("attached")];
         let elsewhere = sandbox(|| {
             let there = wire();
             assert_eq!(there.far_index, here.far_index, "the numbers are the same");
-            let count_there = array();
+            let count_there = Counter::new();
             let stay = counter(&count_there, ProgType::XDP, 1);
             let stay = attach_xdp_netlink(&stay, there.far_index, XdpMode::Generic);
             for link in links {
@@ -223,16 +195,16 @@ fn links_end_where_they_were_made() {
             drop(stay);
         });
         elsewhere.expect("it worked before");
-        let before = count(&map);
+        let before = counted.get();
         here.near.send(&frame(14)).expect("sent");
         assert_eq!(received(&here.far, SECOND).expect("arrived"), frame(14));
-        assert_eq!(count(&map), before, "neither is left");
+        assert_eq!(counted.get(), before, "neither is left");
         assert!(!has_clsact());
     });
 }
 
 /// Is there a clsact qdisc in this namespace?
-fn has_clsact() -> bool {
+pub(crate) fn has_clsact() -> bool {
     let out = std::process::Command::new("tc").args(["qdisc", "show"]).output();
     out.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("clsact"))
 }
@@ -240,17 +212,17 @@ fn has_clsact() -> bool {
 #[test]
 fn a_socket_filter_decides_what_a_socket_keeps() {
     on_a_wire(|wire| {
-        let map = array();
-        let keep_20 = counter(&map, ProgType::SOCKET_FILTER, 20);
+        let counted = Counter::new();
+        let keep_20 = counter(&counted, ProgType::SOCKET_FILTER, 20);
         let link = attach_socket_filter(&keep_20, wire.far.as_fd()).expect("attached");
         assert_eq!(link.method(), Method::SocketOption);
         wire.near.send(&frame(10)).expect("sent");
         assert_eq!(received(&wire.far, SECOND).expect("arrived"), frame(10)[..20]);
-        assert_eq!(count(&map), 1);
+        assert_eq!(counted.get(), 1);
         drop(link);
         wire.near.send(&frame(11)).expect("sent");
         assert_eq!(received(&wire.far, SECOND).expect("arrived"), frame(11));
-        assert_eq!(count(&map), 1);
+        assert_eq!(counted.get(), 1);
         fired("socket", Method::SocketOption);
     });
 }
@@ -261,14 +233,14 @@ fn programs_attach_by_their_kind_to_an_interface() {
         for (prog_type, verdict) in
             [(ProgType::XDP, 2), (ProgType::SCHED_CLS, 0), (ProgType::SOCKET_FILTER, 0)]
         {
-            let map = array();
-            let program = counter(&map, prog_type, verdict);
+            let counted = Counter::new();
+            let program = counter(&counted, prog_type, verdict);
             let nowhere = attach(&program, &Target::Section);
             assert!(matches!(nowhere, Err(AttachError::NeedsTarget { .. })), "{prog_type}");
             let link = attach(&program, &Target::interface(wire.far_index)).expect("attached");
             wire.near.send(&frame(12)).expect("sent");
             assert_eq!(received(&wire.far, SECOND).expect("arrived"), frame(12), "{prog_type}");
-            assert_eq!(count(&map), 1, "{prog_type}");
+            assert_eq!(counted.get(), 1, "{prog_type}");
             drop(link);
         }
     });
