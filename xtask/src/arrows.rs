@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["skep", "skep-isa", "skep-btf", "skep-abi", "skep-object", "skep-vm", "skep-kernel"],
     ),
     ("skep-testing", &[]),
-    ("xtask", &[]),
+    ("xtask", &["skep-abi"]),
 ];
 
 /// Compares the table with `cargo metadata`.

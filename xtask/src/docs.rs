@@ -1,5 +1,7 @@
 //! The generated parts of `docs/kernel-support.md`: what stands between its markers.
 
+mod features;
+
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, bail};
@@ -13,6 +15,7 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
     let path = root.join(PAGE);
     let old = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
     let new = between(&old, "hooks", &support::markdown(root)?)?;
+    let new = between(&new, "features", &features::markdown())?;
     match (new == old, check) {
         (true, _) => Ok(()),
         (false, true) => bail!("{PAGE} is not what its tables say: run cargo xtask docs"),

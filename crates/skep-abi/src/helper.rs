@@ -3,6 +3,8 @@
 //! Every helper of the kernel has a row. The rows of helpers that the embedded engine implements
 //! also say what their arguments are; nothing checks the others yet.
 
+use crate::Release;
+
 /// What a helper's argument is. Names after the kernel's `enum bpf_arg_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arg {
@@ -70,6 +72,61 @@ pub struct Proto {
     pub args: Option<&'static [Arg]>,
     /// Return value, where this table has it.
     pub ret: Option<Ret>,
+}
+
+/// The first helper of each release that brought some: numbers are given in order.
+const RELEASES: &[(i32, Release)] = &[
+    (1, Release(3, 19)),
+    (4, Release(4, 1)),
+    (12, Release(4, 2)),
+    (17, Release(4, 3)),
+    (23, Release(4, 4)),
+    (26, Release(4, 5)),
+    (27, Release(4, 6)),
+    (31, Release(4, 8)),
+    (37, Release(4, 9)),
+    (42, Release(4, 10)),
+    (45, Release(4, 11)),
+    (46, Release(4, 12)),
+    (48, Release(4, 13)),
+    (51, Release(4, 14)),
+    (54, Release(4, 15)),
+    (58, Release(4, 16)),
+    (60, Release(4, 17)),
+    (65, Release(4, 18)),
+    (81, Release(4, 19)),
+    (84, Release(4, 20)),
+    (91, Release(5, 0)),
+    (93, Release(5, 1)),
+    (99, Release(5, 2)),
+    (109, Release(5, 3)),
+    (110, Release(5, 4)),
+    (111, Release(5, 5)),
+    (116, Release(5, 6)),
+    (119, Release(5, 7)),
+    (125, Release(5, 8)),
+    (136, Release(5, 9)),
+    (142, Release(5, 10)),
+    (156, Release(5, 11)),
+    (163, Release(5, 12)),
+    (164, Release(5, 13)),
+    (166, Release(5, 14)),
+    (169, Release(5, 15)),
+    (176, Release(5, 16)),
+    (180, Release(5, 17)),
+    (186, Release(5, 18)),
+    (194, Release(5, 19)),
+    (204, Release(6, 0)),
+    (208, Release(6, 1)),
+    (210, Release(6, 2)),
+];
+
+impl Proto {
+    /// First kernel release that has it.
+    pub fn since(&self) -> Release {
+        let before = RELEASES.iter().rev().find(|(first, _)| *first <= self.id);
+        before.map_or(Release(3, 19), |(_, release)| *release)
+    }
 }
 
 macro_rules! protos {
@@ -329,6 +386,16 @@ mod tests {
         assert_eq!(proto(212), None);
         assert_eq!(proto(-1), None);
         assert_eq!(by_name("bpf_redirect_map").map(|p| p.id), Some(51));
+    }
+
+    #[test]
+    fn releases_ascend_and_every_helper_has_one() {
+        assert!(RELEASES.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1));
+        let since = |name| by_name(name).map(Proto::since);
+        assert_eq!(since("map_lookup_elem"), Some(Release(3, 19)));
+        assert_eq!(since("get_smp_processor_id"), Some(Release(4, 1)));
+        assert_eq!(since("ringbuf_output"), Some(Release(5, 8)));
+        assert_eq!(since("cgrp_storage_delete"), Some(Release(6, 2)));
     }
 
     #[test]

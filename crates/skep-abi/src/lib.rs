@@ -14,4 +14,4 @@ pub mod section;
 
 pub use map::{MapDef, MapFlags, MapType, UpdateMode};
 pub use map_rules::{BrokenRule, Expected, MapNeeds, MapRule, Size};
-pub use prog::{AttachType, ProgType, Release};
+pub use prog::{AttachType, LinkType, ProgType, Release};

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use crate::prog::{Release, release};
+
 macro_rules! map_types {
-    ($( $name:ident = $n:literal, $text:literal, $alias:literal; )+) => {
+    ($( $name:ident = $n:literal, $text:literal, $alias:literal, $since:tt; )+) => {
         impl MapType {
             $(
                 #[doc = concat!("`", $alias, "`")]
@@ -18,6 +20,11 @@ macro_rules! map_types {
             pub const fn name(self) -> Option<&'static str> {
                 match self { $( Self::$name => Some($text), )+ _ => None }
             }
+
+            /// First kernel release that has it, where known.
+            pub const fn since(self) -> Option<Release> {
+                match self { $( Self::$name => release!($since), )+ _ => None }
+            }
         }
     };
 }
@@ -27,42 +34,42 @@ macro_rules! map_types {
 pub struct MapType(pub u32);
 
 map_types! {
-    UNSPEC = 0, "unspec", "BPF_MAP_TYPE_UNSPEC";
-    HASH = 1, "hash", "BPF_MAP_TYPE_HASH";
-    ARRAY = 2, "array", "BPF_MAP_TYPE_ARRAY";
-    PROG_ARRAY = 3, "prog_array", "BPF_MAP_TYPE_PROG_ARRAY";
-    PERF_EVENT_ARRAY = 4, "perf_event_array", "BPF_MAP_TYPE_PERF_EVENT_ARRAY";
-    PERCPU_HASH = 5, "percpu_hash", "BPF_MAP_TYPE_PERCPU_HASH";
-    PERCPU_ARRAY = 6, "percpu_array", "BPF_MAP_TYPE_PERCPU_ARRAY";
-    STACK_TRACE = 7, "stack_trace", "BPF_MAP_TYPE_STACK_TRACE";
-    CGROUP_ARRAY = 8, "cgroup_array", "BPF_MAP_TYPE_CGROUP_ARRAY";
-    LRU_HASH = 9, "lru_hash", "BPF_MAP_TYPE_LRU_HASH";
-    LRU_PERCPU_HASH = 10, "lru_percpu_hash", "BPF_MAP_TYPE_LRU_PERCPU_HASH";
-    LPM_TRIE = 11, "lpm_trie", "BPF_MAP_TYPE_LPM_TRIE";
-    ARRAY_OF_MAPS = 12, "array_of_maps", "BPF_MAP_TYPE_ARRAY_OF_MAPS";
-    HASH_OF_MAPS = 13, "hash_of_maps", "BPF_MAP_TYPE_HASH_OF_MAPS";
-    DEVMAP = 14, "devmap", "BPF_MAP_TYPE_DEVMAP";
-    SOCKMAP = 15, "sockmap", "BPF_MAP_TYPE_SOCKMAP";
-    CPUMAP = 16, "cpumap", "BPF_MAP_TYPE_CPUMAP";
-    XSKMAP = 17, "xskmap", "BPF_MAP_TYPE_XSKMAP";
-    SOCKHASH = 18, "sockhash", "BPF_MAP_TYPE_SOCKHASH";
-    CGROUP_STORAGE = 19, "cgroup_storage", "BPF_MAP_TYPE_CGROUP_STORAGE";
-    REUSEPORT_SOCKARRAY = 20, "reuseport_sockarray", "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY";
-    PERCPU_CGROUP_STORAGE = 21, "percpu_cgroup_storage", "BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE";
-    QUEUE = 22, "queue", "BPF_MAP_TYPE_QUEUE";
-    STACK = 23, "stack", "BPF_MAP_TYPE_STACK";
-    SK_STORAGE = 24, "sk_storage", "BPF_MAP_TYPE_SK_STORAGE";
-    DEVMAP_HASH = 25, "devmap_hash", "BPF_MAP_TYPE_DEVMAP_HASH";
-    STRUCT_OPS = 26, "struct_ops", "BPF_MAP_TYPE_STRUCT_OPS";
-    RINGBUF = 27, "ringbuf", "BPF_MAP_TYPE_RINGBUF";
-    INODE_STORAGE = 28, "inode_storage", "BPF_MAP_TYPE_INODE_STORAGE";
-    TASK_STORAGE = 29, "task_storage", "BPF_MAP_TYPE_TASK_STORAGE";
-    BLOOM_FILTER = 30, "bloom_filter", "BPF_MAP_TYPE_BLOOM_FILTER";
-    USER_RINGBUF = 31, "user_ringbuf", "BPF_MAP_TYPE_USER_RINGBUF";
-    CGRP_STORAGE = 32, "cgrp_storage", "BPF_MAP_TYPE_CGRP_STORAGE";
-    ARENA = 33, "arena", "BPF_MAP_TYPE_ARENA";
-    INSN_ARRAY = 34, "insn_array", "BPF_MAP_TYPE_INSN_ARRAY";
-    RHASH = 35, "rhash", "BPF_MAP_TYPE_RHASH";
+    UNSPEC = 0, "unspec", "BPF_MAP_TYPE_UNSPEC", -;
+    HASH = 1, "hash", "BPF_MAP_TYPE_HASH", (3, 19);
+    ARRAY = 2, "array", "BPF_MAP_TYPE_ARRAY", (3, 19);
+    PROG_ARRAY = 3, "prog_array", "BPF_MAP_TYPE_PROG_ARRAY", (4, 2);
+    PERF_EVENT_ARRAY = 4, "perf_event_array", "BPF_MAP_TYPE_PERF_EVENT_ARRAY", (4, 3);
+    PERCPU_HASH = 5, "percpu_hash", "BPF_MAP_TYPE_PERCPU_HASH", (4, 6);
+    PERCPU_ARRAY = 6, "percpu_array", "BPF_MAP_TYPE_PERCPU_ARRAY", (4, 6);
+    STACK_TRACE = 7, "stack_trace", "BPF_MAP_TYPE_STACK_TRACE", (4, 6);
+    CGROUP_ARRAY = 8, "cgroup_array", "BPF_MAP_TYPE_CGROUP_ARRAY", (4, 8);
+    LRU_HASH = 9, "lru_hash", "BPF_MAP_TYPE_LRU_HASH", (4, 10);
+    LRU_PERCPU_HASH = 10, "lru_percpu_hash", "BPF_MAP_TYPE_LRU_PERCPU_HASH", (4, 10);
+    LPM_TRIE = 11, "lpm_trie", "BPF_MAP_TYPE_LPM_TRIE", (4, 11);
+    ARRAY_OF_MAPS = 12, "array_of_maps", "BPF_MAP_TYPE_ARRAY_OF_MAPS", (4, 12);
+    HASH_OF_MAPS = 13, "hash_of_maps", "BPF_MAP_TYPE_HASH_OF_MAPS", (4, 12);
+    DEVMAP = 14, "devmap", "BPF_MAP_TYPE_DEVMAP", (4, 14);
+    SOCKMAP = 15, "sockmap", "BPF_MAP_TYPE_SOCKMAP", (4, 14);
+    CPUMAP = 16, "cpumap", "BPF_MAP_TYPE_CPUMAP", (4, 15);
+    XSKMAP = 17, "xskmap", "BPF_MAP_TYPE_XSKMAP", (4, 18);
+    SOCKHASH = 18, "sockhash", "BPF_MAP_TYPE_SOCKHASH", (4, 18);
+    CGROUP_STORAGE = 19, "cgroup_storage", "BPF_MAP_TYPE_CGROUP_STORAGE", (4, 19);
+    REUSEPORT_SOCKARRAY = 20, "reuseport_sockarray", "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY", (4, 19);
+    PERCPU_CGROUP_STORAGE = 21, "percpu_cgroup_storage", "BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE", (4, 20);
+    QUEUE = 22, "queue", "BPF_MAP_TYPE_QUEUE", (4, 20);
+    STACK = 23, "stack", "BPF_MAP_TYPE_STACK", (4, 20);
+    SK_STORAGE = 24, "sk_storage", "BPF_MAP_TYPE_SK_STORAGE", (5, 2);
+    DEVMAP_HASH = 25, "devmap_hash", "BPF_MAP_TYPE_DEVMAP_HASH", (5, 4);
+    STRUCT_OPS = 26, "struct_ops", "BPF_MAP_TYPE_STRUCT_OPS", (5, 6);
+    RINGBUF = 27, "ringbuf", "BPF_MAP_TYPE_RINGBUF", (5, 8);
+    INODE_STORAGE = 28, "inode_storage", "BPF_MAP_TYPE_INODE_STORAGE", (5, 10);
+    TASK_STORAGE = 29, "task_storage", "BPF_MAP_TYPE_TASK_STORAGE", (5, 11);
+    BLOOM_FILTER = 30, "bloom_filter", "BPF_MAP_TYPE_BLOOM_FILTER", (5, 16);
+    USER_RINGBUF = 31, "user_ringbuf", "BPF_MAP_TYPE_USER_RINGBUF", (6, 1);
+    CGRP_STORAGE = 32, "cgrp_storage", "BPF_MAP_TYPE_CGRP_STORAGE", (6, 2);
+    ARENA = 33, "arena", "BPF_MAP_TYPE_ARENA", (6, 9);
+    INSN_ARRAY = 34, "insn_array", "BPF_MAP_TYPE_INSN_ARRAY", (6, 19);
+    RHASH = 35, "rhash", "BPF_MAP_TYPE_RHASH", -;
 }
 
 impl MapType {

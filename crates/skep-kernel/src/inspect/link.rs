@@ -1,51 +1,12 @@
 //! Links by id.
 
-use std::{fmt, os::fd::AsFd as _};
+use std::os::fd::AsFd as _;
 
 use skep_abi::AttachType;
+pub use skep_abi::LinkType;
 
 use super::{Kind, open, some};
 use crate::sys::{self, SysError};
-
-/// What a link is made of, by the kernel's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LinkType(pub u32);
-
-/// Names by number.
-const NAMES: &[&str] = &[
-    "unspec",
-    "raw_tracepoint",
-    "tracing",
-    "cgroup",
-    "iter",
-    "netns",
-    "xdp",
-    "perf_event",
-    "kprobe_multi",
-    "struct_ops",
-    "netfilter",
-    "tcx",
-    "uprobe_multi",
-    "netkit",
-    "sockmap",
-    "tracing_multi",
-];
-
-impl LinkType {
-    /// Its name; none for a number from the future.
-    pub fn name(self) -> Option<&'static str> {
-        NAMES.get(self.0 as usize).copied()
-    }
-}
-
-impl fmt::Display for LinkType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "type {}", self.0),
-        }
-    }
-}
 
 /// What the kernel tells of a link. Only what links of its type have is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
