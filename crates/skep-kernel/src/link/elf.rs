@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, SymbolKind};
+use object::{Object as _, ObjectSegment as _};
 
 /// A place in a binary could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -162,24 +162,6 @@ fn is_elf(path: &Path) -> bool {
         && magic == *b"\x7fELF"
 }
 
-/// Which functions of a binary are meant.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Wanted<'a> {
-    /// The one of this name.
-    Name(&'a str),
-    /// Those whose name fits `*` and `?`.
-    Pattern(&'a str),
-}
-
-impl Wanted<'_> {
-    fn fits(self, name: &str) -> bool {
-        match self {
-            Self::Name(wanted) => wanted == name,
-            Self::Pattern(pattern) => glob(pattern, name),
-        }
-    }
-}
-
 /// A binary's bytes. Whole: names lie all over the file, and reading one by one is slow.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ElfError> {
     fs::read(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })
@@ -200,34 +182,6 @@ pub(crate) fn entry_of(path: &Path) -> Result<u64, ElfError> {
         symbol: "its entry".to_owned(),
         stripped: false,
     })
-}
-
-/// Offsets in the file of all functions that are meant, without doubles, ascending.
-pub(super) fn functions(path: &Path, wanted: &str, fits: Wanted<'_>) -> Result<Vec<u64>, ElfError> {
-    let bytes = read(path)?;
-    let binary = object::File::parse(bytes.as_slice())
-        .map_err(|source| ElfError::Format { path: path.to_owned(), source })?;
-    let mut found: Vec<u64> = Vec::new();
-    for symbol in binary.dynamic_symbols().chain(binary.symbols()) {
-        if symbol.kind() != SymbolKind::Text || !symbol.name().is_ok_and(|name| fits.fits(name)) {
-            continue;
-        }
-        // An address in memory becomes a place in the file by its section.
-        let section = symbol.section_index().and_then(|index| binary.section_by_index(index).ok());
-        let place = section.and_then(|section| {
-            let (start, _) = section.file_range()?;
-            symbol.address().checked_sub(section.address())?.checked_add(start)
-        });
-        found.extend(place);
-    }
-    found.sort_unstable();
-    found.dedup();
-    if found.is_empty() {
-        let stripped = binary.symbols().next().is_none();
-        let (path, symbol) = (path.to_owned(), wanted.to_owned());
-        return Err(ElfError::NoSymbol { path, symbol, stripped });
-    }
-    Ok(found)
 }
 
 /// Does a name fit a pattern of `*` (anything) and `?` (one character)?
@@ -287,17 +241,7 @@ mod tests {
         // A guest made of static programs has no library.
         if let Ok(path) = find_binary("libc.so.6") {
             assert!(path.ends_with("libc.so.6"));
-            assert!(functions(&path, "getppid", Wanted::Name("getppid")).is_ok());
             assert!(find_binary("libc").unwrap().file_name().is_some());
         }
-    }
-
-    #[test]
-    fn what_is_no_binary_is_refused() {
-        let error = functions(Path::new("/proc/self/maps"), "x", Wanted::Pattern("*")).unwrap_err();
-        assert!(matches!(error, ElfError::Format { .. } | ElfError::Read { .. }), "{error}");
-        let own = env::current_exe().unwrap();
-        let error = functions(&own, "no such", Wanted::Name("no such")).unwrap_err();
-        assert!(matches!(error, ElfError::NoSymbol { .. }), "{error}");
     }
 }

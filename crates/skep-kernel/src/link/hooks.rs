@@ -6,10 +6,10 @@ use skep_abi::{AttachType, ProgType};
 
 use super::{
     AttachError, Direction, FilterPlace, IterTarget, Link, Netfilter, NetkitEnd, Order,
-    PacketSocket, PerfEvent, Route, XdpMode, attach_cgroup, attach_cgroup_ordered, attach_freplace,
-    attach_iter, attach_netfilter, attach_netkit, attach_netns, attach_perf_event,
+    PacketSocket, PerfEvent, Route, TracingMulti, XdpMode, attach_cgroup, attach_cgroup_ordered,
+    attach_freplace, attach_iter, attach_netfilter, attach_netkit, attach_netns, attach_perf_event,
     attach_reuseport, attach_route, attach_socket_filter, attach_sockmap, attach_tc,
-    attach_tc_clsact_at, attach_tcx, attach_xdp,
+    attach_tc_clsact_at, attach_tcx, attach_tracing_multi, attach_xdp,
     section::attach_probe,
     trace::{raw_tracepoint, tp_btf, tracepoint},
     tracing::loaded_for,
@@ -156,6 +156,7 @@ enum How {
     Probe,
     PerfEvent,
     Tracing,
+    TracingMulti,
     Lsm,
     Replace,
     Iterator,
@@ -189,6 +190,7 @@ impl Hook {
             | How::BtfTracepoint
             | How::Probe
             | How::Tracing
+            | How::TracingMulti
             | How::Lsm
             | How::Replace
             | How::Iterator
@@ -221,7 +223,6 @@ macro_rules! hooks {
     (@ $attach:ident) => { Some(AttachType::$attach) };
 }
 
-const FENTRY: &str = "one program per function, or kprobe.multi";
 const TEST_RUN: &str = "test_run";
 const MAP: &str = "attaching the map that holds it";
 
@@ -231,10 +232,10 @@ hooks! {
     RAW_TRACEPOINT_WRITABLE, -, "writable raw tracepoint", How::RawTracepoint;
     TRACING, TRACE_RAW_TP, "BTF tracepoint", How::BtfTracepoint;
     TRACING, TRACE_ITER, "iterator", How::Iterator;
-    TRACING, TRACE_FENTRY_MULTI, "fentry of many functions", How::Not(FENTRY);
-    TRACING, TRACE_FEXIT_MULTI, "fexit of many functions", How::Not(FENTRY);
-    TRACING, TRACE_FSESSION_MULTI, "fsession of many functions", How::Not(FENTRY);
-    TRACING, -, "fentry, fexit or fmod_ret", How::Tracing;
+    TRACING, TRACE_FENTRY_MULTI, "fentry of many functions", How::TracingMulti;
+    TRACING, TRACE_FEXIT_MULTI, "fexit of many functions", How::TracingMulti;
+    TRACING, TRACE_FSESSION_MULTI, "fsession of many functions", How::TracingMulti;
+    TRACING, -, "fentry, fexit, fsession or fmod_ret", How::Tracing;
     KPROBE, -, "kprobe or uprobe", How::Probe;
     PERF_EVENT, -, "perf event", How::PerfEvent;
     XDP, XDP_DEVMAP, "XDP in a device map", How::Not("Map::set_device, which stores it in an entry of the map");
@@ -355,8 +356,11 @@ pub fn attach_with(
         }
         (How::Probe, &Target::Process(pid)) => attach_probe(program, Some(pid), cookie),
         (How::Probe, _) => attach_probe(program, None, cookie),
-        (How::Tracing, _) => loaded_for(program, "function", cookie),
-        (How::Lsm, _) => loaded_for(program, "LSM hook", cookie),
+        (How::Tracing | How::Lsm, _) => loaded_for(program, cookie),
+        (How::TracingMulti, _) => {
+            let functions = &[to().ok_or_else(|| needs("a function's name, or a pattern"))?];
+            attach_tracing_multi(program, &TracingMulti { functions, cookies: &[cookie] })
+        }
         (How::Replace, _) => attach_freplace(program, None),
         (How::PerfEvent, Target::PerfEvent(event)) => {
             let cookie = if cookie == 0 { event.cookie } else { cookie };

@@ -21,10 +21,12 @@ mod section;
 mod socket;
 mod sockmap;
 mod struct_ops;
+mod symbol;
 mod tc;
 mod trace;
 pub(crate) mod tracefs;
 mod tracing;
+mod tracing_multi;
 mod update;
 mod uprobe;
 pub mod usdt;
@@ -61,6 +63,7 @@ pub use sockmap::{attach_sockmap, attach_sockmap_without_link};
 pub use tc::{Direction, NetkitEnd, attach_netkit, attach_tc, attach_tcx, ifindex, ifname};
 pub use trace::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint};
 pub use tracing::{attach_freplace, attach_lsm, attach_tracing};
+pub use tracing_multi::{TracingMulti, attach_tracing_multi};
 pub use uprobe::{
     Place, Spot, Uprobe, attach_uprobe, attach_uprobe_by_tracefs, attach_uprobe_multi,
 };

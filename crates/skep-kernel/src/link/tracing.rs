@@ -2,19 +2,34 @@
 
 use std::os::fd::AsFd as _;
 
+use skep_abi::AttachType;
+
 use super::{AttachError, Held, Link, refused};
 use crate::{
     program::Program,
     sys::{self, LinkExtra, LinkTarget, SysError},
 };
 
-/// Attaches a fentry, fexit or fmod_ret program (or a BTF tracepoint) to what it was loaded for.
+/// What a program that was loaded for one place is called.
+pub(super) fn word(attach_type: Option<AttachType>) -> &'static str {
+    match attach_type {
+        Some(AttachType::TRACE_FENTRY | AttachType::TRACE_FENTRY_MULTI) => "fentry",
+        Some(AttachType::TRACE_FEXIT | AttachType::TRACE_FEXIT_MULTI) => "fexit",
+        Some(AttachType::TRACE_FSESSION | AttachType::TRACE_FSESSION_MULTI) => "fsession",
+        Some(AttachType::MODIFY_RETURN) => "fmod_ret",
+        Some(AttachType::LSM_MAC) => "LSM hook",
+        _ => "function",
+    }
+}
+
+/// Attaches a fentry, fexit, fsession or fmod_ret program (or a BTF tracepoint) to what it was
+/// loaded for.
 ///
 /// # Errors
 ///
 /// `EINVAL` when it was loaded for something else; `EBUSY` when a function is full.
 pub fn attach_tracing(program: &Program) -> Result<Link, AttachError> {
-    loaded_for(program, "function", 0)
+    loaded_for(program, 0)
 }
 
 /// Attaches an LSM program to the hook it was loaded for.
@@ -23,12 +38,12 @@ pub fn attach_tracing(program: &Program) -> Result<Link, AttachError> {
 ///
 /// As for [`attach_tracing`].
 pub fn attach_lsm(program: &Program) -> Result<Link, AttachError> {
-    loaded_for(program, "LSM hook", 0)
+    loaded_for(program, 0)
 }
 
-pub(super) fn loaded_for(program: &Program, what: &str, cookie: u64) -> Result<Link, AttachError> {
+pub(super) fn loaded_for(program: &Program, cookie: u64) -> Result<Link, AttachError> {
     let name = program.attach_to().unwrap_or("it was loaded for");
-    let hook = format!("{what} {name}");
+    let hook = format!("{} {name}", word(program.attach_type()));
     let (none, extra) = (LinkTarget::Ifindex(0), LinkExtra::TracingCookie(cookie));
     let attach_type = program.attach_type().map_or(0, |t| t.0);
     let link = sys::link_create_with(program.as_fd(), none, attach_type, extra);

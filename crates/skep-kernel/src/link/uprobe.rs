@@ -12,7 +12,7 @@ use super::{
     AttachError, Held, Link,
     elf::{self, ElfError},
     event::on_event,
-    refused,
+    refused, symbol,
     tracefs::{Kind, Probe},
 };
 use crate::{
@@ -25,7 +25,8 @@ use crate::{
 pub enum Place<'a> {
     /// Bytes from the start of the file.
     Offset(u64),
-    /// A function, and bytes behind its start.
+    /// A function, and bytes behind its start. Of several versions of one name it is the one that
+    /// new programs get, unless one is named: `f@VERSION`, `f@@VERSION`.
     Function(&'a str, u64),
     /// Every function whose name fits `*` and `?`; for [`attach_uprobe_multi`].
     Pattern(&'a str),
@@ -75,20 +76,14 @@ impl<'a> Uprobe<'a> {
 fn places(program: &Program, probe: &Uprobe<'_>) -> Result<(CString, Vec<Spot>), AttachError> {
     let fail = |source| AttachError::Binary { program: program.name().to_owned(), source };
     let path = elf::find_binary(probe.binary).map_err(fail)?;
-    // The first of several versions of one name, as its offsets ascend.
-    let first = |name: &str| {
-        let found = elf::functions(&path, name, elf::Wanted::Name(name)).map_err(fail)?;
-        Ok(found.first().copied().unwrap_or_default())
-    };
+    let first = |name: &str| symbol::function(&path, name).map_err(fail);
     let offsets = match probe.place {
         Place::Offset(offset) => vec![offset],
         Place::Function(name, offset) => vec![first(name)?.saturating_add(offset)],
         Place::Functions(names) => {
             names.iter().map(|name| first(name)).collect::<Result<_, _>>()?
         }
-        Place::Pattern(pattern) => {
-            elf::functions(&path, pattern, elf::Wanted::Pattern(pattern)).map_err(fail)?
-        }
+        Place::Pattern(pattern) => symbol::functions(&path, pattern).map_err(fail)?,
         Place::Spots(spots) => return Ok((c_path(&path).map_err(fail)?, spots.to_vec())),
     };
     let &Uprobe { reference_counter, cookie, .. } = probe;

@@ -20,6 +20,8 @@ pub(crate) enum LinkExtra<'a> {
     TracingCookie(u64),
     /// Functions of the kernel by name, else by address; `cookies` is empty, or has as many.
     KprobeMulti { symbols: &'a [&'a CStr], addresses: &'a [u64], cookies: &'a [u64], flags: u32 },
+    /// Functions of the kernel by BTF id; `cookies` is empty, or has as many.
+    TracingMulti { ids: &'a [u32], cookies: &'a [u64] },
     /// Places in a binary; `reference_counters` and `cookies` are empty, or have as many.
     UprobeMulti {
         path: &'a CStr,
@@ -83,6 +85,10 @@ pub(crate) fn link_create_with(
             [pair(flags, len32(count)), names, addresses, cookies, 0, 0]
         }
         LinkExtra::Ordered { relative, revision, .. } => [pair(relative, 0), revision, 0, 0, 0, 0],
+        LinkExtra::TracingMulti { ids, cookies } => {
+            let cookies = as_many(cookies, ids.len());
+            [address(ids), cookies, pair(len32(ids.len()), 0), 0, 0, 0]
+        }
         LinkExtra::UprobeMulti { path, offsets, reference_counters, cookies, flags, pid } => [
             path.as_ptr().addr() as u64,
             address(offsets),

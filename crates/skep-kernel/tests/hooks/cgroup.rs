@@ -118,6 +118,10 @@ fn as_a_process_of_the_cgroup() {
         }
         Some("unix") => unix(),
         Some("talk") => super::sockets::talk(),
+        Some("denied") => {
+            let error = UdpSocket::bind("127.0.0.1:0").expect_err("a program denies it");
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        }
         Some("device") => {
             fs::File::open("/dev/null").expect("it is everywhere");
         }
@@ -349,4 +353,28 @@ fn a_cgroup_is_shared_as_its_first_program_says() {
         inside.into_iter().for_each(detach);
         detach(link);
     }
+}
+
+#[test]
+fn an_lsm_program_of_a_cgroup_sees_and_denies() {
+    require_kernel!(probe::can_load().into_result());
+    let cgroup = available!(Cgroup::new());
+    let row = "lsm_cgroup";
+    let counter = Counter::new();
+    let section = "lsm_cgroup/socket_create";
+    let object = super::cookies::loaded(section, counter.all(1));
+    let Some(object) = or_refused(row, object) else { return };
+    let program = object.program("probe").expect("it is there");
+    let link = attach(program, &Target::Cgroup(cgroup.fd()));
+    let Some(link) = or_refused(row, or_lacking(link, &[libc::EINVAL])) else { return };
+    fires(row, &counter, link, || cgroup.run("udp"));
+    // Of a cgroup, 0 denies. Nobody but this test's own child is in it.
+    let object = super::cookies::loaded(section, counter.all(0)).expect("it did before");
+    let program = object.program("probe").expect("it is there");
+    let link = attach(program, &Target::Cgroup(cgroup.fd())).expect("it did before");
+    cgroup.run("denied");
+    std::net::UdpSocket::bind("127.0.0.1:0").expect("this process is outside");
+    link.detach().expect("it detaches");
+    cgroup.run("udp");
+    skep_testing::fired("lsm_cgroup, denying", Method::Link);
 }

@@ -8,7 +8,7 @@ use std::{
 use skep_btf::KindTag;
 use skep_isa::Pc;
 use skep_kernel::{
-    LoadOptions, Object, Program, ProgramLoad, Target, TestRunOptions, attach,
+    LoadError, LoadOptions, Object, Program, ProgramLoad, Target, TestRunOptions, attach,
     link::{IterTarget, PerfEvent, Rate, attach_iter, attach_perf_event, attach_raw_tracepoint},
     probe, target,
 };
@@ -22,11 +22,16 @@ use super::{AttachType, Counter, ProgType, Slot, alone, fires, load, slot};
 
 /// An object with one program, `probe`, whose section has this name.
 pub(crate) fn object(section: &str, insns: Vec<Slot>) -> Object {
-    object_if_known(section, insns).expect("it loads")
+    try_object(section, insns).expect("it loads")
 }
 
 /// The same; `Err` where the kernel does not know such programs.
 pub(crate) fn object_if_known(section: &str, insns: Vec<Slot>) -> Result<Object, String> {
+    try_object(section, insns).map_err(|e| e.to_string())
+}
+
+/// As [`object`], where the kernel may refuse.
+pub(crate) fn try_object(section: &str, insns: Vec<Slot>) -> Result<Object, LoadError> {
     let found = skep_abi::section::find(section).expect("the section is known");
     let len = u32::try_from(insns.len()).expect("short");
     let program = ProgramSpec {
@@ -54,10 +59,10 @@ pub(crate) fn object_if_known(section: &str, insns: Vec<Slot>) -> Result<Object,
         btf: None,
     };
     let resolved = target::resolve(spec).expect("it asks for nothing");
-    Object::load(&resolved, &LoadOptions::default()).map_err(|e| e.to_string())
+    Object::load(&resolved, &LoadOptions::default())
 }
 
-fn spin() {
+pub(crate) fn spin() {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(200) {
         std::hint::black_box(0);

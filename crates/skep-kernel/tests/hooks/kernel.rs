@@ -160,6 +160,13 @@ fn an_lsm_program_observes() {
     let Some(program) = or_refused("lsm", program) else { return };
     let link = attach_lsm(&program).expect("it was loaded for this");
     fires("lsm", &counter, link, open_a_file);
+    // One that may sleep.
+    let counter = Counter::new();
+    let object = super::cookies::loaded("lsm.s/file_open", counter.own());
+    let Some(object) = or_refused("lsm.s", object) else { return };
+    let program = object.program("probe").expect("it is there");
+    let link = attach_lsm(program).expect("it was loaded for this");
+    fires("lsm.s", &counter, link, open_a_file);
 }
 
 #[test]

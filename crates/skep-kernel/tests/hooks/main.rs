@@ -2,6 +2,7 @@
 //! counted any more.
 
 mod cgroup;
+mod cookies;
 mod events;
 mod interface;
 mod kernel;
@@ -79,6 +80,26 @@ impl Counter {
         let [address, high, _, add] = self.add_one();
         let field = slot(0x79, 2, 1, off, 0); // r2 = *(u64 *)(r1 + off)
         vec![field, address, high, add, slot(0xb7, 0, 0, 0, 0), slot(0x95, 0, 0, 0, 0)]
+    }
+
+    /// Adds this attachment's cookie when this process makes the event, and returns 0.
+    fn add_cookie(&self) -> Vec<Slot> {
+        let own = i32::try_from(std::process::id()).expect("pids are small");
+        let [address, high, _, add] = self.add_one();
+        vec![
+            slot(0xbf, 6, 1, 0, 0),   // r6 = ctx
+            slot(0x85, 0, 0, 0, 14),  // call get_current_pid_tgid
+            slot(0x77, 0, 0, 0, 32),  // r0 >>= 32
+            slot(0x55, 0, 0, 6, own), // if r0 != own goto out
+            slot(0xbf, 1, 6, 0, 0),   // r1 = ctx
+            slot(0x85, 0, 0, 0, 174), // call get_attach_cookie
+            slot(0xbf, 2, 0, 0, 0),   // r2 = cookie
+            address,
+            high,
+            add,
+            slot(0xb7, 0, 0, 0, 0),
+            slot(0x95, 0, 0, 0, 0),
+        ]
     }
 
     fn add_one(&self) -> [Slot; 4] {

@@ -8,8 +8,11 @@ use std::{
 };
 
 use skep_kernel::{
-    AttachError, Link, LoadOptions, Map, Object, Target, attach, attach_with,
-    link::{ElfError, Method, Usdt, attach_usdt, usdt::static_probes},
+    AttachError, Link, LoadOptions, Map, Object, Program, Target, attach, attach_with,
+    link::{
+        ElfError, Method, Place, Uprobe, Usdt, attach_uprobe, attach_uprobe_by_tracefs,
+        attach_usdt, usdt::static_probes,
+    },
     probe, target,
 };
 use skep_object::{
@@ -18,7 +21,7 @@ use skep_object::{
 };
 use skep_testing::{Skip, repository, require_kernel, skip};
 
-use super::alone;
+use super::{ProgType, alone, fires, or_lacking, or_refused};
 
 /// A place of `skep_test:NAME`: a no-op, and the note about it, as `sys/sdt.h` writes them.
 macro_rules! static_probe {
@@ -289,6 +292,40 @@ fn an_argument_in_indexed_memory() {
     pass_indexed(&[1, 2, 3], 1);
     // The object's filter by process lets only this one through.
     assert_eq!(seen(&loaded).errors[0], -i64::from(libc::EINVAL));
+}
+
+/// A uprobe with a counter beside it, as static probes have one.
+#[test]
+fn a_uprobe_counts_who_watches() {
+    require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
+    let notes = static_probes(SELF).expect("readable");
+    let note = notes.probes.iter().find(|note| note.name == "args").expect("it is above");
+    let offset = notes.code_offset(note.address).expect("it is code");
+    let counter_at = notes.data_offset(note.semaphore).expect("it is data");
+    let counter = super::Counter::new();
+    let program = super::load(ProgType::KPROBE, None, &counter.own());
+    let probe = Uprobe {
+        place: Place::Offset(offset),
+        pid: Some(std::process::id()),
+        reference_counter: counter_at,
+        ..Uprobe::function(SELF, "unused")
+    };
+    type How = fn(&Program, &Uprobe<'_>) -> Result<Link, AttachError>;
+    let ways: [(&str, How); 2] = [
+        ("uprobe with a counter", attach_uprobe),
+        ("uprobe with a counter by tracefs", attach_uprobe_by_tracefs),
+    ];
+    for (row, attach) in ways {
+        let link = or_lacking(attach(&program, &probe), &[libc::ENOENT]);
+        let Some(link) = or_refused(row, link) else { continue };
+        assert!(watchers() > 0, "{row}");
+        fires(row, &counter, link, || {
+            pass(1, 2, &RECORD);
+            pass_elsewhere(3);
+        });
+    }
+    assert_eq!(watchers(), 0);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use skep_kernel::{
     AttachError, Object, Program, ProgramLoad, Target, attach,
-    link::{ElfError, Method, Place, Uprobe, attach_uprobe, attach_uprobe_multi},
+    link::{
+        ElfError, Method, Place, Uprobe, attach_uprobe, attach_uprobe_by_tracefs,
+        attach_uprobe_multi,
+    },
     probe,
 };
 use skep_testing::{Skip, require_kernel, skip};
@@ -130,6 +133,53 @@ fn a_library_is_found_by_its_name() {
             std::hint::black_box(std::os::unix::process::parent_id());
         });
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(
+    ".globl skep_test_steps",
+    ".type skep_test_steps, @function",
+    "skep_test_steps:",
+    "nop",
+    "nop",
+    "lea rax, [rdi + 1]",
+    "ret",
+    ".size skep_test_steps, . - skep_test_steps",
+);
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_place_behind_the_start_of_a_function() {
+    // SAFETY: the function above has this signature, and touches no memory.
+    unsafe extern "C" {
+        safe fn skep_test_steps(n: u64) -> u64;
+    }
+    require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
+    let counter = Counter::new();
+    let program = load(ProgType::KPROBE, None, &counter.own());
+    let link = attach_uprobe(&program, &own(Place::Function("skep_test_steps", 1), false));
+    let act = || assert_eq!(skep_test_steps(7), 8);
+    fires("uprobe behind a function's start", &counter, link.expect("every kernel can"), act);
+}
+
+#[test]
+fn uprobes_fire_by_tracefs() {
+    require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
+    let one = Place::Function("skep_test_probed_one", 0);
+    for (row, returns) in [("uprobe by tracefs", false), ("uretprobe by tracefs", true)] {
+        let counter = Counter::new();
+        let program = load(ProgType::KPROBE, None, &counter.own());
+        // Tracefs resolves the link to this binary in the process that writes.
+        let link = attach_uprobe_by_tracefs(&program, &own(one, returns));
+        let Some(link) = or_refused(row, or_lacking(link, &[libc::ENOENT])) else { return };
+        assert_eq!(link.method(), Method::Tracefs);
+        fires(row, &counter, link, act);
+    }
+    let own_probe = format!("skep/probe_{}_", std::process::id());
+    let left = std::fs::read_to_string("/sys/kernel/tracing/uprobe_events").unwrap_or_default();
+    assert!(!left.contains(&own_probe), "a probe was left behind: {left}");
 }
 
 #[test]
