@@ -18,6 +18,7 @@ pub mod perf;
 pub mod plan;
 pub mod probe;
 mod program;
+pub mod rights;
 pub mod ringbuf;
 #[cfg(test)]
 mod sweep;

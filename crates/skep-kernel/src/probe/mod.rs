@@ -23,6 +23,7 @@ use crate::{
     error::{LoadError, TargetError},
     link::AttachError,
     program::{Program, ProgramLoad},
+    rights::{self, Capability},
     sys::SysError,
 };
 
@@ -165,7 +166,9 @@ fn of_load_error(e: &LoadError) -> Support {
 fn of_errno(errno: i32, text: &str) -> Support {
     match errno {
         libc::EPERM | libc::EACCES => {
-            Support::No("not permitted here (needs CAP_BPF and friends)".into())
+            let why = rights::lacking(&[Capability::BPF]);
+            let why = why.unwrap_or_else(|| "a limit or a security module forbids it".into());
+            Support::No(format!("not permitted: {why}"))
         }
         libc::ENOSYS => Support::No("kernel built without bpf(2)".into()),
         _ => Support::Unknown(text.to_owned()),

@@ -7,6 +7,7 @@
 
 mod flows;
 mod replies;
+mod requests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -22,6 +22,7 @@ use serde::Serialize;
 use skep::kernel::{
     MapError, SysError,
     inspect::{self, Kind, Owner},
+    rights::{self, Capability},
 };
 
 use until::Until;
@@ -51,13 +52,32 @@ fn map_rights<T>(what: &str, result: Result<T, MapError>) -> anyhow::Result<T> {
 
 fn of_errno(what: &str, errno: i32) -> Option<anyhow::Error> {
     let missing = match errno {
-        EPERM | EACCES => format!("{what}: not permitted, or the object is read-only"),
+        EPERM | EACCES => match rights::lacking(needs(what)) {
+            Some(why) => format!("{what}: not permitted: {why}"),
+            None => format!("{what}: not permitted, or the object is read-only"),
+        },
         ENOSYS => format!("{what}: this kernel was built without bpf(2)"),
         _ => return None,
     };
-    let hint = "ids of loaded objects need CAP_SYS_ADMIN, maps CAP_BPF; without them `skep inspect` \
-                and `skep run --engine embedded` still work, and `skep doctor` says what does not";
+    let hint = "run as root, or with what is missing; `skep inspect` and `skep run --engine embedded` \
+                need no rights, and `skep doctor` says what does not work";
     Some(Cannot { missing, hint: hint.into() }.into())
+}
+
+/// The capabilities that something needs, by the beginning of its name.
+fn needs(what: &str) -> &'static [Capability] {
+    const NEEDS: &[(&str, &[Capability])] = &[
+        ("listing what hangs", &[Capability::NET_ADMIN, Capability::SYS_ADMIN]),
+        ("listing", &[Capability::SYS_ADMIN]),
+        ("looking", &[Capability::NET_ADMIN, Capability::SYS_ADMIN]),
+        ("opening", &[Capability::SYS_ADMIN]),
+        ("asking for perf events", &[Capability::SYS_ADMIN]),
+        ("counting runs", &[Capability::SYS_ADMIN]),
+        ("reading the kernel's trace", &[Capability::SYS_ADMIN]),
+        ("attaching", &[Capability::BPF, Capability::NET_ADMIN]),
+        ("", &[Capability::BPF]),
+    ];
+    NEEDS.iter().find(|row| what.starts_with(row.0)).map_or(&[], |row| row.1)
 }
 
 /// A process that holds an object.
