@@ -141,7 +141,10 @@ fn sweep(flow: &Flow<'_>) {
         calls.iter().map(|call| call.name).filter(|&n| n != "munmap").collect();
     let mut faults: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
     let mut runs = 0;
-    for &errno in ERRNOS {
+    // An emulated machine is slow, and its kernel another: what differs are the ways around.
+    let in_guest = std::env::var_os("SKEP_GUEST").is_some();
+    let errnos = if in_guest { &[libc::ENOMEM, libc::EINVAL][..] } else { ERRNOS };
+    for &errno in errnos {
         for (n, first) in calls.iter().enumerate() {
             let fake = Fake::new(move |call, at| match at == n && call.name() != "munmap" {
                 true => Answer::Errno(errno),
