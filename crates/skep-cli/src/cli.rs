@@ -37,6 +37,7 @@ pub enum Command {
     Net(cmd::manage::net::Net),
     #[command(subcommand)]
     Cgroup(cmd::manage::net::cgroup::Cgroup),
+    Top(cmd::top::Top),
     Disasm(cmd::disasm::Disasm),
     Asm(cmd::asm::Asm),
     #[command(subcommand)]
@@ -62,6 +63,7 @@ impl Command {
             Self::Perf(c) => c.run(out),
             Self::Net(c) => c.run(out),
             Self::Cgroup(c) => c.run(out),
+            Self::Top(c) => c.run(out),
             Self::Disasm(c) => c.run(out),
             Self::Asm(c) => c.run(out),
             Self::Btf(c) => c.run(out),

@@ -51,6 +51,7 @@ const COMMANDS: &[&[&str]] = &[
     &["cgroup"],
     &["cgroup", "show"],
     &["cgroup", "tree"],
+    &["top"],
     &["disasm"],
     &["asm"],
     &["btf"],

@@ -12,3 +12,4 @@ pub mod manage;
 pub mod plugin;
 pub mod run;
 pub mod test_run;
+pub mod top;

@@ -10,7 +10,7 @@ pub mod net;
 pub mod perf;
 mod pin;
 pub mod prog;
-mod sample;
+pub(super) mod sample;
 pub(super) mod select;
 mod until;
 pub(super) mod words;
@@ -81,10 +81,16 @@ fn needs(what: &str) -> &'static [Capability] {
 }
 
 /// A process that holds an object.
-#[derive(Clone, Debug, Serialize)]
-struct Holder {
-    pid: u32,
-    comm: String,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct Holder {
+    pub(super) pid: u32,
+    pub(super) comm: String,
+}
+
+impl From<&Owner> for Holder {
+    fn from(owner: &Owner) -> Self {
+        Self { pid: owner.pid, comm: owner.comm.clone() }
+    }
 }
 
 /// Who holds what and where it is pinned; asked for once per command.
@@ -100,7 +106,7 @@ impl Holders {
 
     fn pids(&self, kind: Kind, id: u32) -> Vec<Holder> {
         let holders = self.owners.get(&(kind, id)).map_or(&[][..], Vec::as_slice);
-        holders.iter().map(|o| Holder { pid: o.pid, comm: o.comm.clone() }).collect()
+        holders.iter().map(Holder::from).collect()
     }
 
     fn pinned(&self, kind: Kind, id: u32) -> Vec<String> {

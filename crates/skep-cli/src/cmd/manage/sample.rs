@@ -11,29 +11,29 @@ use super::rights;
 
 /// The counters of programs at one time.
 #[derive(Clone, Debug)]
-pub(super) struct Sample {
+pub(in crate::cmd) struct Sample {
     at: Instant,
-    pub(super) programs: BTreeMap<u32, ProgramInfo>,
+    pub(in crate::cmd) programs: BTreeMap<u32, ProgramInfo>,
 }
 
 /// What a program did in a while.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Work {
-    pub(super) runs: u64,
-    pub(super) time_ns: u64,
+pub(in crate::cmd) struct Work {
+    pub(in crate::cmd) runs: u64,
+    pub(in crate::cmd) time_ns: u64,
     /// Runs left out because the program was running already.
-    pub(super) recursion_misses: u64,
-    pub(super) seconds: f64,
+    pub(in crate::cmd) recursion_misses: u64,
+    pub(in crate::cmd) seconds: f64,
 }
 
 /// Turns counting on; it ends when the value is dropped.
-pub(super) fn count_runs() -> anyhow::Result<RunStatistics> {
+pub(in crate::cmd) fn count_runs() -> anyhow::Result<RunStatistics> {
     rights("counting runs", RunStatistics::enable())
 }
 
 impl Sample {
     /// Looks at some programs, or at all. Those that are gone are left out.
-    pub(super) fn take(ids: Option<&[u32]>) -> anyhow::Result<Self> {
+    pub(in crate::cmd) fn take(ids: Option<&[u32]>) -> anyhow::Result<Self> {
         let all;
         let ids = match ids {
             Some(ids) => ids,
@@ -53,12 +53,12 @@ impl Sample {
     }
 
     /// Time between two looks.
-    pub(super) fn since(&self, before: &Self) -> Duration {
+    pub(in crate::cmd) fn since(&self, before: &Self) -> Duration {
         self.at.saturating_duration_since(before.at)
     }
 
     /// What a program did since an earlier look; a program that was not there then began at 0.
-    pub(super) fn work(&self, id: u32, before: &Self) -> Option<Work> {
+    pub(in crate::cmd) fn work(&self, id: u32, before: &Self) -> Option<Work> {
         let now = self.programs.get(&id)?;
         let earlier = before.programs.get(&id);
         let grown =
@@ -74,28 +74,28 @@ impl Sample {
 
 impl Work {
     /// Nanoseconds of one run.
-    pub(super) fn mean_ns(&self) -> u64 {
+    pub(in crate::cmd) fn mean_ns(&self) -> u64 {
         self.time_ns.checked_div(self.runs).unwrap_or(0)
     }
 
-    pub(super) fn runs_per_second(&self) -> f64 {
+    pub(in crate::cmd) fn runs_per_second(&self) -> f64 {
         per_second(self.runs, self.seconds)
     }
 
     /// Share of the time of one CPU, in percent.
-    pub(super) fn cpu_percent(&self) -> f64 {
+    pub(in crate::cmd) fn cpu_percent(&self) -> f64 {
         per_second(self.time_ns, self.seconds) / 1e7
     }
 }
 
 /// A count by the second, rounded to hundredths; 0 when no time has passed.
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
-pub(super) fn per_second(count: u64, seconds: f64) -> f64 {
+pub(in crate::cmd) fn per_second(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
 }
 
 /// Rounded to hundredths, for output.
-pub(super) fn hundredths(value: f64) -> f64 {
+pub(in crate::cmd) fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
