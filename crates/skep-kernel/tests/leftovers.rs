@@ -18,10 +18,10 @@ use skep_kernel::{
     inspect::{self, Kind, cgroup_root},
     leftover::{Leftover, Life, Place, leftovers},
     link::{
-        self, Direction, Kprobe, PerfEvent, Rate, Sharing, Uprobe, XdpMode, attach_cgroup,
+        self, Direction, Kprobe, PerfEvent, Rate, Route, Sharing, Uprobe, XdpMode, attach_cgroup,
         attach_cgroup_without_link, attach_kprobe, attach_kprobe_by_tracefs, attach_perf_event,
-        attach_raw_tracepoint, attach_tc, attach_tc_clsact, attach_tracepoint, attach_uprobe,
-        attach_uprobe_by_tracefs, attach_xdp, attach_xdp_netlink,
+        attach_raw_tracepoint, attach_route, attach_tc, attach_tc_clsact, attach_tracepoint,
+        attach_uprobe, attach_uprobe_by_tracefs, attach_xdp, attach_xdp_netlink,
     },
     probe,
 };
@@ -72,6 +72,12 @@ fn attach(what: &str, cgroup: &str) -> Link {
             attach_perf_event(&program, &PerfEvent::cpu_clock(Rate::Period(1_000_000_000)))
         }
         "clsact" => attach_tc_clsact(&tc(), interface(), Direction::Egress),
+        "route" => {
+            let destination = std::net::Ipv4Addr::new(10, 9, 0, 0).into();
+            let ifindex = interface();
+            let route = Route { destination, prefix: 24, ifindex, gateway: None, headroom: 0 };
+            attach_route(&program(ProgType::LWT_OUT, None, 0), &route)
+        }
         "netlink xdp" => attach_xdp_netlink(&xdp(), interface(), XdpMode::Generic),
         "cgroup without link" => {
             attach_cgroup_without_link(&skb(), directory().as_fd(), Sharing::Multi)
@@ -217,7 +223,8 @@ fn what_the_older_ways_leave_is_known_and_removed() {
     let inside = sandbox(|| {
         veth("left", "right").unwrap();
         let in_guest = std::env::var_os("SKEP_GUEST").is_some();
-        let mut what = vec!["clsact", "netlink xdp", "cgroup without link", "uprobe in tracefs"];
+        let mut what =
+            vec!["clsact", "netlink xdp", "route", "cgroup without link", "uprobe in tracefs"];
         what.extend(in_guest.then_some("kprobe in tracefs"));
         let child = doomed(&what.join(","), cgroup.path());
         let pid = child.pid();
@@ -234,6 +241,7 @@ fn what_the_older_ways_leave_is_known_and_removed() {
         let place = |fits: fn(&Place) -> bool| dead.iter().any(|l| fits(&l.place));
         assert!(place(|p| matches!(p, Place::Filter { made_qdisc: true, .. })));
         assert!(place(|p| matches!(p, Place::Xdp { mode: XdpMode::Generic, .. })));
+        assert!(place(|p| matches!(p, Place::Route { prefix: 24, .. })));
         // What is not on this test's own interfaces, another test that starts may have removed.
         let everywhere = lives.iter().filter(|l| !dead.iter().any(|d| d.place == l.place));
         let others = |l: &Leftover| matches!(l.place, Place::Cgroup { .. } | Place::Probe { .. });
@@ -245,6 +253,7 @@ fn what_the_older_ways_leave_is_known_and_removed() {
         assert!(ours().is_empty(), "{:#?}", ours());
         none_is_left();
         let device = ip("-d link show left").unwrap();
+        assert!(!ip("route show").unwrap().contains("10.9.0.0"));
         assert!(!device.contains("prog/xdp") && !device.contains("clsact"), "{device}");
     });
     require_kernel!(inside);

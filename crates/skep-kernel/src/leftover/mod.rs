@@ -2,7 +2,7 @@
 //!
 //! A program that a link or a perf event holds goes with its process, however that ends. What the
 //! ways before links attach stays until it is taken away: filters of the clsact qdisc, XDP set over
-//! netlink, programs told to a cgroup, probes in tracefs. Each says whose it is: when that process
+//! netlink, routes through programs, programs told to a cgroup, probes in tracefs. Each says whose it is: when that process
 //! is gone, it is a leftover, and can be removed.
 
 mod mark;
@@ -11,6 +11,7 @@ mod process;
 use std::{
     collections::BTreeMap,
     fmt, fs,
+    net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
 };
@@ -23,7 +24,7 @@ pub use process::{Life, Process};
 use crate::{
     inspect::{self, Kind, cgroups},
     link::{Direction, Owner, XdpMode, attached, tracefs},
-    netlink::{Filter, FilterKind, Socket, XdpSet},
+    netlink::{Filter, FilterKind, RouteTo, Socket, XdpSet},
     sys::{self, LinkTarget, ProgAttach, SysError},
 };
 
@@ -73,6 +74,17 @@ pub enum Place {
         /// Where it runs.
         mode: XdpMode,
     },
+    /// A route through a program.
+    Route {
+        /// Where its packets go.
+        destination: IpAddr,
+        /// How many bits of that count.
+        prefix: u8,
+        /// The interface they leave by.
+        ifindex: u32,
+        /// The next machine.
+        gateway: Option<IpAddr>,
+    },
     /// A cgroup's program.
     Cgroup {
         /// The directory.
@@ -96,6 +108,9 @@ impl fmt::Display for Place {
                 write!(f, "clsact {direction} of {interface} (pref {priority} handle {handle:#x})")
             }
             Self::Xdp { interface, mode, .. } => write!(f, "xdp ({mode}) of {interface}"),
+            Self::Route { destination, prefix, ifindex, .. } => {
+                write!(f, "route {destination}/{prefix} of interface {ifindex}")
+            }
             Self::Cgroup { path, attach_type } => write!(f, "{attach_type} of {}", path.display()),
             Self::Probe { name, user: false } => write!(f, "kprobe skep/{name} in tracefs"),
             Self::Probe { name, user: true } => write!(f, "uprobe skep/{name} in tracefs"),
@@ -108,6 +123,7 @@ impl fmt::Display for Place {
 pub fn leftovers() -> Vec<Leftover> {
     let marked = mark::marked().unwrap_or_default();
     let mut found = on_interfaces(&marked).unwrap_or_default();
+    found.extend(on_routes().unwrap_or_default());
     found.extend(on_cgroups(&marked));
     found.extend(in_tracefs());
     found
@@ -145,6 +161,10 @@ impl Leftover {
                 let expected = Some(program.as_raw_fd());
                 let flags = mode.flags() | XDP_FLAGS_REPLACE;
                 Socket::open()?.set_xdp(&XdpSet { ifindex, prog: -1, flags, expected })
+            }
+            &Place::Route { destination, prefix, ifindex, gateway } => {
+                let route = RouteTo { destination, prefix, ifindex, gateway };
+                Socket::open()?.delete_route(&route)
             }
             Place::Cgroup { path, attach_type } => {
                 let Some(program) = self.open_program()? else { return Ok(()) };
@@ -210,6 +230,19 @@ fn on_interfaces(marked: &Marked) -> Result<Vec<Leftover>, SysError> {
                 found.push(Leftover { place, program, process, life });
             }
         }
+    }
+    Ok(found)
+}
+
+fn on_routes() -> Result<Vec<Leftover>, SysError> {
+    let mut found = Vec::new();
+    for (route, names) in Socket::open()?.program_routes()? {
+        let Some((process, _)) = names.iter().find_map(|name| mark::of_filter_name(name)) else {
+            continue;
+        };
+        let RouteTo { destination, prefix, ifindex, gateway } = route;
+        let place = Place::Route { destination, prefix, ifindex, gateway };
+        found.push(Leftover { place, program: None, process, life: process.life() });
     }
     Ok(found)
 }

@@ -7,9 +7,9 @@ use skep_abi::{AttachType, ProgType};
 use super::{
     AttachError, Direction, FilterPlace, IterTarget, Link, Netfilter, NetkitEnd, Order,
     PacketSocket, PerfEvent, Route, TracingMulti, XdpMode, attach_cgroup, attach_cgroup_ordered,
-    attach_freplace, attach_iter, attach_netfilter, attach_netkit, attach_netns, attach_perf_event,
-    attach_reuseport, attach_route, attach_socket_filter, attach_sockmap, attach_tc,
-    attach_tc_clsact_at, attach_tcx, attach_tracing_multi, attach_xdp,
+    attach_freplace, attach_infrared, attach_iter, attach_netfilter, attach_netkit, attach_netns,
+    attach_perf_event, attach_reuseport, attach_route, attach_socket_filter, attach_sockmap,
+    attach_tc, attach_tc_clsact_at, attach_tcx, attach_tracing_multi, attach_xdp,
     section::attach_probe,
     trace::{raw_tracepoint, tp_btf, tracepoint},
     tracing::loaded_for,
@@ -54,6 +54,8 @@ pub enum Target<'a> {
     Socket(BorrowedFd<'a>),
     /// A socket map or socket hash.
     SocketMap(&'a Map),
+    /// An infrared receiver, an open `/dev/lirc0`.
+    Infrared(BorrowedFd<'a>),
     /// A route to be made.
     Route(Route),
     /// A cgroup (version 2), an open directory.
@@ -98,6 +100,8 @@ pub enum Needs {
     Socket,
     /// [`Target::SocketMap`].
     SocketMap,
+    /// [`Target::Infrared`].
+    Infrared,
     /// [`Target::Route`].
     Route,
     /// [`Target::Cgroup`].
@@ -119,6 +123,7 @@ impl Needs {
             Self::Packets => "a socket or an interface",
             Self::Socket => "a socket of the group",
             Self::SocketMap => "a socket map",
+            Self::Infrared => "an infrared receiver",
             Self::Route => "a route",
             Self::Cgroup => "a cgroup",
             Self::Netns => "a network namespace",
@@ -152,6 +157,7 @@ enum How {
     SocketFilter,
     SocketMap,
     Reuseport,
+    Infrared,
     /// A kprobe or uprobe: the section name says which.
     Probe,
     PerfEvent,
@@ -180,6 +186,7 @@ impl Hook {
             How::SocketFilter => Needs::Packets,
             How::Reuseport => Needs::Socket,
             How::SocketMap => Needs::SocketMap,
+            How::Infrared => Needs::Infrared,
             How::Route => Needs::Route,
             How::Cgroup => Needs::Cgroup,
             How::Netns => Needs::Netns,
@@ -263,7 +270,7 @@ hooks! {
     LWT_OUT, -, "routes", How::Route;
     LWT_XMIT, -, "routes", How::Route;
     LWT_SEG6LOCAL, -, "routes", How::Route;
-    LIRC_MODE2, -, "infrared receivers", How::Not(TEST_RUN);
+    LIRC_MODE2, -, "infrared receivers", How::Infrared;
     STRUCT_OPS, -, "struct_ops", How::Not(MAP);
     EXT, -, "replacing a BPF function", How::Replace;
     LSM, LSM_CGROUP, "LSM of a cgroup", How::Cgroup;
@@ -344,6 +351,7 @@ pub fn attach_with(
         }
         (How::Route, Target::Route(route)) => attach_route(program, route),
         (How::SocketMap, &Target::SocketMap(map)) => attach_sockmap(program, map),
+        (How::Infrared, &Target::Infrared(receiver)) => attach_infrared(program, receiver),
         (How::Reuseport, &Target::Socket(socket)) => attach_reuseport(program, socket),
         (How::SocketFilter, &Target::Socket(socket)) => attach_socket_filter(program, socket),
         (How::SocketFilter, &Target::Interface { ifindex, .. }) => {

@@ -10,6 +10,7 @@ mod elf;
 mod event;
 mod event_name;
 mod hooks;
+mod infrared;
 mod iter;
 mod kprobe;
 mod lasting;
@@ -48,6 +49,7 @@ pub use elf::{ElfError, find_binary};
 pub use event::{PerfEvent, Rate, attach_perf_event};
 pub use event_name::EventNameError;
 pub use hooks::{Hook, Needs, Target, attach, attach_with, hook};
+pub use infrared::attach_infrared;
 pub use iter::{IterTarget, attach_iter};
 pub use kprobe::{
     Kprobe, KprobeMulti, attach_kprobe, attach_kprobe_by_tracefs, attach_kprobe_multi,
@@ -145,6 +147,8 @@ pub enum Method {
     SocketMap,
     /// A route over netlink.
     Route,
+    /// `BPF_PROG_ATTACH` on an infrared receiver.
+    Infrared,
     /// A probe defined in tracefs: Linux before 4.17.
     Tracefs,
     /// A value stored in a `struct_ops` map without link.
@@ -164,6 +168,7 @@ impl fmt::Display for Method {
             Self::Cgroup => "cgroup",
             Self::SocketMap => "socket map",
             Self::Route => "route",
+            Self::Infrared => "infrared receiver",
             Self::Tracefs => "tracefs",
             Self::MapValue => "map value",
             Self::Detached => "detached",

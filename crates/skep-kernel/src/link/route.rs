@@ -9,6 +9,7 @@ use skep_abi::ProgType;
 
 use super::{AttachError, Held, Link, refused};
 use crate::{
+    leftover::filter_name,
     netlink::{ProgramAt, RouteTo, Socket},
     program::Program,
     sys::{self, SysError},
@@ -51,8 +52,12 @@ pub fn attach_route(program: &Program, route: &Route) -> Result<Link, AttachErro
     let to = RouteTo { destination, prefix, ifindex, gateway };
     let held = Socket::open().and_then(|socket| {
         let mut held = ProgramRoute { socket, to, at, headroom };
-        held.set(program, false)?;
-        Ok(held)
+        let added = held.set(program, false);
+        // Added or not, nobody knows: it is not to stay.
+        if added.is_err() && held.socket.is_unanswered() {
+            held.socket.delete_route(&held.to).ok();
+        }
+        added.map(|()| held)
     });
     Ok(Link::new(Held::Route(held.map_err(|e| refused(program, &hook, e))?), hook))
 }
@@ -70,7 +75,8 @@ impl ProgramRoute {
     fn set(&mut self, program: &Program, replace: bool) -> Result<(), SysError> {
         // The kernel takes two programs of one name for the same, and a route with the other for
         // no change.
-        let name = format!("{}:{}", program.name(), sys::prog_info(program.as_fd())?.id);
+        let id = sys::prog_info(program.as_fd())?.id;
+        let name = filter_name(&format!("{}:{id}", program.name()), false);
         let named = (program.as_fd().as_raw_fd(), name.as_str());
         self.socket.add_route(&self.to, self.at, self.headroom, named, replace)
     }

@@ -250,12 +250,64 @@ fn occupant(name: &str, id: u32, mode: XdpMode) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs::File;
+
+    use skep_abi::ProgType;
+
+    use super::{super::Method, *};
+    use crate::{
+        program::ProgramLoad,
+        sys::{
+            Call,
+            fake::{Answer, Fake},
+        },
+    };
 
     #[test]
     fn who_is_there_is_said_with_what_to_do() {
         assert_eq!(occupant("pass", 7, XdpMode::Native), "program 'pass' (id 7, native)");
         let text = occupant("xdp_dispatcher", 7, XdpMode::Generic);
         assert!(text.contains("libxdp") && text.contains("xdp-loader unload"), "{text}");
+    }
+
+    /// No interface here runs programs in its hardware: the request itself is the fact. By link it is
+    /// in `sweep::requests`.
+    #[test]
+    fn offload_is_asked_for_over_netlink_where_there_are_no_links() {
+        let mut sequence = [0; 4];
+        let fake = Fake::new(move |call, _| match (call.name(), call) {
+            ("BPF_LINK_CREATE", _) => Answer::Errno(libc::EINVAL),
+            ("BPF_PROG_LOAD" | "BPF_MAP_CREATE" | "socket", _) => {
+                Answer::Fd(File::open("/dev/null").unwrap().into())
+            }
+            (_, Call::Send { bytes, .. }) => {
+                sequence.copy_from_slice(&bytes[8..12]);
+                Answer::Number(bytes.len().try_into().unwrap())
+            }
+            (_, Call::Recv { buffer, .. }) => {
+                // NLMSG_ERROR whose errno is 0: done.
+                let mut done = [20_u32, 2, 0, 0, 0].map(u32::to_ne_bytes).concat();
+                done[8..12].copy_from_slice(&sequence);
+                buffer[..20].copy_from_slice(&done);
+                Answer::Number(20)
+            }
+            (_, Call::Bpf { .. } | Call::SetSockOpt { .. }) => Answer::Number(0),
+            _ => Answer::Kernel,
+        });
+        let program = Program::load(&ProgramLoad::new("offloaded", ProgType::XDP, &[])).unwrap();
+        let link = attach_xdp(&program, 7, XdpMode::Offload).unwrap();
+        assert_eq!(link.method(), Method::XdpNetlink);
+        link.detach().unwrap();
+        let seen = fake.seen();
+        let requests: Vec<_> = seen.iter().filter(|call| call.name == "send").collect();
+        let [set, remove] = requests.as_slice() else { panic!("{requests:?}") };
+        // IFLA_XDP_FLAGS: in hardware, and only where nothing is.
+        let flags = |number: u32| [[8, 0, 3, 0], number.to_ne_bytes()].concat();
+        assert!(set.bytes.ends_with(&flags(0x9)), "{set:?}");
+        // In hardware, and only where ours is; then IFLA_XDP_EXPECTED_FD.
+        let end = remove.bytes.len() - 8;
+        assert!(remove.bytes[..end].ends_with(&flags(0x18)), "{remove:?}");
+        assert_eq!(remove.bytes[end..end + 4], [8, 0, 8, 0]);
+        drop(fake);
     }
 }

@@ -3,16 +3,20 @@
 //!
 //! Layout: `include/uapi/linux/{rtnetlink,lwtunnel,seg6_local}.h`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
     Socket,
-    message::{CREATE, EXCLUSIVE, Message, REPLACE},
+    message::{Attrs, CREATE, DUMP, EXCLUSIVE, Message, Object, REPLACE, text},
 };
 use crate::sys::SysError;
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+
+/// Bytes of `struct rtmsg`.
+const RTMSG: usize = 12;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -61,7 +65,7 @@ pub(crate) enum ProgramAt {
 }
 
 /// `struct rtmsg`.
-fn rtmsg(route: &RouteTo) -> [u8; 12] {
+fn rtmsg(route: &RouteTo) -> [u8; RTMSG] {
     let (family, scope) = match (route.destination, route.gateway) {
         (IpAddr::V4(_), None) => (libc::AF_INET, RT_SCOPE_LINK),
         (IpAddr::V4(_), Some(_)) => (libc::AF_INET, RT_SCOPE_UNIVERSE),
@@ -125,7 +129,48 @@ fn new_route(
     }
 }
 
+/// A route of an answer and the names of its programs, if it has any.
+fn programs_of(object: &Object) -> Option<(RouteTo, Vec<String>)> {
+    let &[_, prefix, ..] = object.body.first_chunk::<RTMSG>()?;
+    if object.kind != RTM_NEWROUTE {
+        return None;
+    }
+    let attrs = Attrs(object.body.get(RTMSG..)?);
+    let encap = Attrs(attrs.find(RTA_ENCAP)?);
+    let named = |inside, kind| Attrs(inside).find(kind).map(text);
+    let names: Vec<String> = match attrs.find(RTA_ENCAP_TYPE)?.try_into().map(u16::from_ne_bytes) {
+        Ok(LWTUNNEL_ENCAP_BPF) => {
+            encap.filter_map(|(_, inside)| named(inside, LWT_BPF_PROG_NAME)).collect()
+        }
+        Ok(LWTUNNEL_ENCAP_SEG6_LOCAL) => {
+            let program = encap.find(SEG6_LOCAL_BPF);
+            program.and_then(|p| named(p, SEG6_LOCAL_BPF_PROG_NAME)).into_iter().collect()
+        }
+        _ => Vec::new(),
+    };
+    let destination = ip(attrs.find(RTA_DST)?)?;
+    let gateway = attrs.find(RTA_GATEWAY).and_then(ip);
+    let ifindex = attrs.word(RTA_OIF)?;
+    (!names.is_empty()).then_some((RouteTo { destination, prefix, ifindex, gateway }, names))
+}
+
+/// An address by its length.
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
+        (Ok(v4), _) => Some(Ipv4Addr::from(v4).into()),
+        (_, Ok(v6)) => Some(Ipv6Addr::from(v6).into()),
+        _ => None,
+    }
+}
+
 impl Socket {
+    /// All routes through programs, with the programs' names.
+    pub(crate) fn program_routes(&mut self) -> Result<Vec<(RouteTo, Vec<String>)>, SysError> {
+        let message = Message::new(RTM_GETROUTE, DUMP).bytes(&[0; RTMSG]);
+        let objects = self.request("RTM_GETROUTE", message)?;
+        Ok(objects.iter().filter_map(programs_of).collect())
+    }
+
     /// Adds a route through a program; with `replace` in the place of the one there is.
     pub(crate) fn add_route(
         &mut self,
@@ -181,5 +226,32 @@ mod tests {
         assert_eq!(encap.word(SEG6_LOCAL_ACTION), Some(15));
         let program = Attrs(encap.find(SEG6_LOCAL_BPF).unwrap());
         assert_eq!(program.word(SEG6_LOCAL_BPF_PROG), Some(5));
+    }
+
+    #[test]
+    fn programs_of_routes_are_read_as_they_are_asked_for() {
+        let v4 = RouteTo {
+            destination: [10, 9, 0, 0].into(),
+            prefix: 16,
+            ifindex: 7,
+            gateway: Some([10, 8, 0, 1].into()),
+        };
+        let v6 = RouteTo {
+            destination: "fd00::1".parse().unwrap(),
+            prefix: 128,
+            ifindex: 7,
+            gateway: None,
+        };
+        for (route, at) in [(v4, ProgramAt::Out), (v6, ProgramAt::Segment)] {
+            let bytes = new_route(&route, at, 0, (5, "skep:p"), false).finish(1);
+            let body = bytes[16..].to_vec();
+            let object = Object { kind: RTM_NEWROUTE, body };
+            assert_eq!(programs_of(&object), Some((route, vec!["skep:p".into()])));
+            for cut in 0..object.body.len() {
+                programs_of(&Object { kind: RTM_NEWROUTE, body: object.body[..cut].to_vec() });
+            }
+        }
+        let plain = plain(RTM_NEWROUTE, 0, &v4).finish(1);
+        assert_eq!(programs_of(&Object { kind: RTM_NEWROUTE, body: plain[16..].to_vec() }), None);
     }
 }

@@ -1,6 +1,12 @@
 //! The flows that are swept.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::AsFd as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use skep_abi::{AttachType, MapDef, MapFlags, MapRule, MapType, ProgType, UpdateMode};
 use skep_isa::Slot;
@@ -11,10 +17,14 @@ use super::{Outcome, sweep_alone};
 use crate::{
     LoadOptions, Map, Object, Program, ProgramLoad, TestRunOptions,
     inspect::{self, Kind},
-    link::{self, Direction, IterTarget, PerfEvent, Rate, Uprobe, XdpMode},
+    link::{
+        self, Direction, IterTarget, Order, Owner, PerfEvent, Position, Rate, Route, Uprobe,
+        XdpMode,
+    },
     perf::PerfConsumer,
     probe,
     ringbuf::{RingConsumer, RingSet},
+    sys::SysError,
     user_ringbuf::UserRing,
 };
 
@@ -315,7 +325,7 @@ fn on_device(flow: impl Fn(u32) -> Outcome + Sync, dispensable: &[(&str, i32, &s
                 tool("tc", "qdisc del dev left clsact");
             }
             // What could not be detached is there; what could not be attached is not.
-            let detaching = ended.as_ref().is_err_and(|e| e.is::<crate::SysError>());
+            let detaching = ended.as_ref().is_err_and(|e| e.is::<SysError>());
             // Nor is it known who made the qdisc when the answer to making it is lost.
             let lost = ended.as_ref().is_err_and(|e| {
                 let text = super::chain(e.as_ref());
@@ -355,4 +365,65 @@ fn tc() {
     on_device(attach, &[filter]);
     let attach = |on| Ok(link::attach_tc_clsact(&tc, on, Direction::Egress)?.detach()?);
     on_device(attach, &[ANSWERED, WORDLESS]);
+}
+
+#[test]
+fn places_among_others_and_another_program() {
+    require_kernel!(probe::can_load().into_result());
+    let tc = program(ProgType::SCHED_CLS, None);
+    let first = Order::at(Position::First);
+    let flow = |on| -> Outcome {
+        let mut link = link::attach_tcx(&tc, on, Direction::Ingress, &first)?;
+        link.update(&tc, Some(&tc))?;
+        link::attached(Owner::Interface(on), AttachType::TCX_INGRESS)?;
+        Ok(link.detach()?)
+    };
+    let inside = sandbox(|| {
+        veth("left", "right").unwrap();
+        let left = link::ifindex("left").unwrap();
+        require_kernel!(flow(left).map_err(|e| e.to_string()));
+        let named = ["program 'swept'", "BPF_PROG_QUERY"];
+        sweep_alone(|| flow(left), &named, &[]);
+    });
+    require_kernel!(inside);
+}
+
+#[test]
+fn routes() {
+    require_kernel!(probe::can_load().into_result());
+    let lwt = program(ProgType::LWT_OUT, None);
+    let inside = sandbox(|| {
+        veth("left", "right").unwrap();
+        let ifindex = link::ifindex("left").unwrap();
+        let destination = Ipv4Addr::new(10, 9, 0, 0).into();
+        let route = Route { destination, prefix: 24, ifindex, gateway: None, headroom: 0 };
+        let flow = || {
+            let attach = || -> Outcome { Ok(link::attach_route(&lwt, &route)?.detach()?) };
+            let ended = attach();
+            // What could not be detached is there; what could not be attached is not.
+            let detaching = ended.as_ref().is_err_and(|e| e.is::<SysError>());
+            let left = tool("ip", "route show").contains("10.9.0.0");
+            if left {
+                tool("ip", "route del 10.9.0.0/24");
+            }
+            assert!(!left || detaching, "{ended:?}");
+            ended
+        };
+        sweep_alone(flow, &["program 'swept'", "RTM_"], &[ANSWERED, WORDLESS]);
+    });
+    require_kernel!(inside);
+}
+
+#[test]
+fn socket_maps_and_groups() {
+    require_kernel!(probe::can_load().into_result());
+    let sockets = map("swept_sockets", MapType::SOCKMAP, (4, 4, 2));
+    let verdict = program(ProgType::SK_MSG, Some(AttachType::SK_MSG_VERDICT));
+    let flow = || Ok(link::attach_sockmap_without_link(&verdict, &sockets)?.detach()?);
+    sweep_alone(flow, &["program 'swept'", "BPF_PROG_DETACH"], &[]);
+    let chooser = program(ProgType::SOCKET_FILTER, None);
+    let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    let listener = skep_testing::reuseport_listener(any).unwrap();
+    let flow = || Ok(link::attach_reuseport(&chooser, listener.as_fd())?.detach()?);
+    sweep_alone(flow, &["program 'swept'", "SO_DETACH_REUSEPORT_BPF"], &[]);
 }

@@ -17,9 +17,9 @@ use crate::{
 /// Remove what skep processes that are gone left attached.
 ///
 /// Links end with their process. What older kernels have instead stays when a process is killed:
-/// filters of the clsact qdisc, XDP set over netlink, programs on cgroups, probes in tracefs. Each
-/// says which process attached it; only those of processes that are gone are removed. Interfaces
-/// are those of the current network namespace. `skep run` does the same when it starts.
+/// filters of the clsact qdisc, XDP set over netlink, routes through programs, programs on cgroups,
+/// probes in tracefs. Each says which process attached it; only those of processes that are gone
+/// are removed. Interfaces and routes are those of the current network namespace. `skep run` does the same when it starts.
 #[derive(Debug, clap::Args)]
 pub struct Clean {
     /// Only say what would be removed.
