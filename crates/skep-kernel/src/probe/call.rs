@@ -1,5 +1,7 @@
 //! Helpers and functions of the kernel that programs may call.
 
+use std::sync::OnceLock;
+
 use skep_abi::ProgType;
 use skep_btf::KindTag;
 use skep_isa::Slot;
@@ -35,11 +37,23 @@ pub fn helper(prog_type: ProgType, number: u32) -> Support {
     }
 }
 
-/// The program types whose programs may call the helper of this number.
+/// A number that no helper has: what a type says of it tells whether it can be asked at all.
+const NO_HELPER: u32 = 1 << 20;
+
+/// The program types that can be asked about helpers here: those that can be loaded with a call
+/// alone. Extensions cannot.
+pub fn helper_callers() -> &'static [ProgType] {
+    static CACHE: OnceLock<Vec<ProgType>> = OnceLock::new();
+    CACHE.get_or_init(|| {
+        let known = ProgType::ALL.iter().copied().filter(|&t| t != ProgType::UNSPEC);
+        let here = known.filter(|&t| prog_type(t).is_yes());
+        here.filter(|&t| matches!(helper(t, NO_HELPER), Support::No(_))).collect()
+    })
+}
+
+/// The program types whose programs may call the helper of this number, of [`helper_callers`].
 pub fn helper_types(number: u32) -> Vec<ProgType> {
-    let known = ProgType::ALL.iter().copied().filter(|&t| t != ProgType::UNSPEC);
-    let here = known.filter(|&t| prog_type(t).is_yes());
-    here.filter(|&t| helper(t, number).is_yes()).collect()
+    helper_callers().iter().copied().filter(|&t| helper(t, number).is_yes()).collect()
 }
 
 /// Do perf events carry a cookie that programs can read (Linux 5.15)?

@@ -60,7 +60,7 @@ instructions! {
         [ZERO, slot(0x37, 0, 0, 1, 3), slot(0x97, 0, 0, 1, 3), EXIT];
     Some(4), "byte swaps", (6, 6), [ZERO, slot(0xd7, 0, 0, 0, 16), EXIT];
     Some(4), "long jumps", (6, 6), [ZERO, slot(0x06, 0, 0, 0, 0), EXIT];
-    None, "may_goto", (6, 9), [ZERO, slot(0xe5, 0, 0, 0, 0), EXIT];
+    None, "may_goto", (6, 9), [ZERO, slot(0xe5, 0, 0, 1, 0), ZERO, EXIT];
     None, "addr_space_cast", (6, 9), [ZERO, slot(0xbf, 0, 0, 1, 1), EXIT];
     None, "load-acquire, store-release", (6, 15),
         [ZERO, STORE, slot(0xdb, 0, 10, -8, 0x100), slot(0xdb, 10, 0, -8, 0x110), ZERO, EXIT];

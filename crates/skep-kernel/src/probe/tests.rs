@@ -34,6 +34,7 @@ fn helpers_are_known_by_type() {
     assert!(matches!(helper(ProgType::SOCKET_FILTER, redirect), Support::No(_)));
     assert!(matches!(helper(ProgType::XDP, 100_000), Support::No(_)));
     let types = helper_types(redirect);
+    assert!(helper_types(100_000).is_empty());
     assert!(types.contains(&ProgType::SCHED_CLS) && !types.contains(&ProgType::SOCKET_FILTER));
 }
 

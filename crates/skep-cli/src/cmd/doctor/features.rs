@@ -99,7 +99,7 @@ const FAMILIES: &[&str] = &[
 ];
 
 pub(super) fn helpers() -> Vec<Check> {
-    let here = ProgType::ALL.iter().filter(|&&t| probe::prog_type(t).is_yes()).count();
+    let here = probe::helper_callers().len();
     let check = |&name: &&str| {
         let full = format!("bpf_{name}");
         if let Some(reason) = cannot_load() {
@@ -107,7 +107,7 @@ pub(super) fn helpers() -> Vec<Check> {
         }
         match helper::by_name(name).map(|row| u32::try_from(row.id)) {
             Some(Ok(id)) => match probe::helper_types(id) {
-                types if types.len() == here => {
+                types if types.len() == here && here > 0 => {
                     Check::new(HELPERS, full, Answer::Yes, "for every type of program")
                 }
                 types => of_types(HELPERS, full, types),

@@ -32,7 +32,7 @@ impl Run {
         let engine = self.choose(&objects)?;
         eprintln!("engine: {} ({})", engine.name(), engine.why());
         if engine.features().hooks {
-            super::manage::net::at_start();
+            manage::net::at_start();
         }
         let stop = Stop::listen()?;
         let shared = Shared { args: &self, stop: &stop, started: Instant::now() };
