@@ -38,6 +38,7 @@ pub enum Command {
     #[command(subcommand)]
     Cgroup(cmd::manage::net::cgroup::Cgroup),
     Top(cmd::top::Top),
+    Tree(cmd::tree::Tree),
     Disasm(cmd::disasm::Disasm),
     Asm(cmd::asm::Asm),
     #[command(subcommand)]
@@ -64,6 +65,7 @@ impl Command {
             Self::Net(c) => c.run(out),
             Self::Cgroup(c) => c.run(out),
             Self::Top(c) => c.run(out),
+            Self::Tree(c) => c.run(out),
             Self::Disasm(c) => c.run(out),
             Self::Asm(c) => c.run(out),
             Self::Btf(c) => c.run(out),

@@ -52,6 +52,7 @@ const COMMANDS: &[&[&str]] = &[
     &["cgroup", "show"],
     &["cgroup", "tree"],
     &["top"],
+    &["tree"],
     &["disasm"],
     &["asm"],
     &["btf"],

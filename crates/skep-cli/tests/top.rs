@@ -15,9 +15,10 @@ use skep_testing::{Skip, has_tool, require_kernel, sandbox};
 
 /// A program that is pinned, by its id.
 fn opened(path: &str) -> (u32, Program) {
-    let id = row(&format!("prog show pinned {path}"))["id"].as_u64().unwrap();
-    let id = u32::try_from(id).unwrap();
-    (id, inspect::open_program(id).unwrap().expect("it is pinned"))
+    let shown = row(&format!("prog show pinned {path}"));
+    let id = shown.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+    let id = id.expect("rows have ids");
+    (id, inspect::open_program(id).expect("ids can be asked").expect("it is pinned"))
 }
 
 /// One look of two seconds, while `during` runs the program: the program's row. `during` begins
@@ -29,7 +30,8 @@ fn look(id: u32, program: &Program, during: impl Fn()) -> Value {
         .spawn()
         .expect("the binary starts");
     let end = Instant::now() + Duration::from_secs(20);
-    while program.info().unwrap().run_count == 0 {
+    let counted = || program.info().expect("it is loaded").run_count;
+    while counted() == 0 {
         assert!(Instant::now() < end, "counting is never turned on");
         let once = TestRunOptions { data: &[0; 64], ..Default::default() };
         program.test_run(&once).expect("it runs");
@@ -38,8 +40,9 @@ fn look(id: u32, program: &Program, during: impl Fn()) -> Value {
     thread::sleep(Duration::from_millis(300));
     during();
     let output = child.wait_with_output().expect("it ends");
-    let rows = json(&String::from_utf8(output.stdout).unwrap());
-    rows.into_iter().find(|row| row["id"] == id).expect("the program has a row")
+    let rows = json(&String::from_utf8(output.stdout).expect("stdout is text"));
+    let is_its = |row: &Value| row.get("id").and_then(Value::as_u64) == Some(id.into());
+    rows.into_iter().find(is_its).expect("the program has a row")
 }
 
 #[test]

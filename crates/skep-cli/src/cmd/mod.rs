@@ -13,3 +13,4 @@ pub mod plugin;
 pub mod run;
 pub mod test_run;
 pub mod top;
+pub mod tree;

@@ -14,7 +14,7 @@ use skep::kernel::{
 
 /// Names and values; as text `name value`, as JSON the members of the link's object.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Details(pub(super) Vec<(&'static str, Value)>);
+pub(in crate::cmd) struct Details(pub(in crate::cmd) Vec<(&'static str, Value)>);
 
 impl Serialize for Details {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
@@ -71,7 +71,7 @@ fn named(names: &[&str], number: u64) -> Value {
 }
 
 impl Details {
-    pub(super) fn new(info: &LinkInfo) -> Self {
+    pub(in crate::cmd) fn new(info: &LinkInfo) -> Self {
         let mut all = Self::default();
         all.collect(info, &info.kind().to_string());
         all
@@ -154,7 +154,7 @@ impl Details {
     }
 
     /// In text, on one line, and the functions on lines of their own.
-    pub(super) fn text(&self) -> String {
+    pub(in crate::cmd) fn text(&self) -> String {
         let mut line = String::new();
         let mut below = String::new();
         for (name, value) in &self.0 {

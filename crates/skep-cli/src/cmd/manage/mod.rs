@@ -25,6 +25,7 @@ use skep::kernel::{
     rights::{self, Capability},
 };
 
+pub(super) use details::Details;
 use until::Until;
 
 use crate::exit::Cannot;
