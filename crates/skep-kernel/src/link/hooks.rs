@@ -8,8 +8,8 @@ use super::{
     AttachError, Direction, FilterPlace, IterTarget, Link, Netfilter, NetkitEnd, Order,
     PacketSocket, PerfEvent, Route, TracingMulti, XdpMode, attach_cgroup, attach_cgroup_ordered,
     attach_freplace, attach_infrared, attach_iter, attach_netfilter, attach_netkit, attach_netns,
-    attach_perf_event, attach_reuseport, attach_route, attach_socket_filter, attach_sockmap,
-    attach_tc, attach_tc_clsact_at, attach_tcx, attach_tracing_multi, attach_xdp,
+    attach_perf_event, attach_perf_event_in, attach_reuseport, attach_route, attach_socket_filter,
+    attach_sockmap, attach_tc, attach_tc_clsact_at, attach_tcx, attach_tracing_multi, attach_xdp,
     section::attach_probe,
     trace::{raw_tracepoint, tp_btf, tracepoint},
     tracing::loaded_for,
@@ -73,6 +73,8 @@ pub enum Target<'a> {
     Netfilter(Netfilter),
     /// A perf event.
     PerfEvent(PerfEvent),
+    /// A perf event of the processes in a cgroup, an open directory.
+    PerfEventIn(PerfEvent, BorrowedFd<'a>),
     /// One process, for uprobes; the section name says where in it.
     Process(u32),
     /// What an iterator walks over.
@@ -373,6 +375,10 @@ pub fn attach_with(
         (How::PerfEvent, Target::PerfEvent(event)) => {
             let cookie = if cookie == 0 { event.cookie } else { cookie };
             attach_perf_event(program, &PerfEvent { cookie, ..*event })
+        }
+        (How::PerfEvent, &Target::PerfEventIn(event, cgroup)) => {
+            let cookie = if cookie == 0 { event.cookie } else { cookie };
+            attach_perf_event_in(program, &PerfEvent { cookie, ..event }, cgroup)
         }
         (How::Iterator, &Target::Iter(target)) => attach_iter(program, target),
         (How::Iterator, _) => attach_iter(program, IterTarget::All),

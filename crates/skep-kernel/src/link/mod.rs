@@ -46,11 +46,11 @@ pub use cgroup::{Sharing, attach_cgroup, attach_cgroup_ordered, attach_cgroup_wi
 pub use clsact::{FilterPlace, attach_tc_clsact, attach_tc_clsact_at};
 pub(crate) use elf::entry_of;
 pub use elf::{ElfError, find_binary};
-pub use event::{PerfEvent, Rate, attach_perf_event};
+pub use event::{Access, Breakpoint, PerfEvent, Rate, attach_perf_event, attach_perf_event_in};
 pub use event_name::EventNameError;
 pub use hooks::{Hook, Needs, Target, attach, attach_with, hook};
 pub use infrared::attach_infrared;
-pub use iter::{IterTarget, attach_iter};
+pub use iter::{CgroupOrder, IterTarget, attach_iter, iter_targets};
 pub use kprobe::{
     Kprobe, KprobeMulti, attach_kprobe, attach_kprobe_by_tracefs, attach_kprobe_multi,
     attach_ksyscall,
@@ -63,7 +63,7 @@ pub use route::{Route, attach_route};
 pub use socket::{PacketSocket, attach_reuseport, attach_socket_filter};
 pub use sockmap::{attach_sockmap, attach_sockmap_without_link};
 pub use tc::{Direction, NetkitEnd, attach_netkit, attach_tc, attach_tcx, ifindex, ifname};
-pub use trace::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint};
+pub use trace::{attach_raw_tracepoint, attach_tp_btf, attach_tracepoint, tracepoint_id};
 pub use tracing::{attach_freplace, attach_lsm, attach_tracing};
 pub use tracing_multi::{TracingMulti, attach_tracing_multi};
 pub use uprobe::{

@@ -95,8 +95,13 @@ pub(super) fn no_such_link(e: &SysError) -> bool {
     matches!(e.errno(), libc::EINVAL | libc::ENOSYS | libc::EBADF)
 }
 
-/// The number by which `perf_event_open` knows a tracepoint.
-fn tracepoint_id(category: &str, name: &str) -> Result<u64, AttachError> {
+/// The number by which `perf_event_open` knows a tracepoint, for
+/// [`PerfEvent::tracepoint`](super::PerfEvent::tracepoint).
+///
+/// # Errors
+///
+/// [`AttachError::NoTracepoint`].
+pub fn tracepoint_id(category: &str, name: &str) -> Result<u64, AttachError> {
     let fail = |reachable, source| AttachError::NoTracepoint {
         category: category.to_owned(),
         name: name.to_owned(),

@@ -22,10 +22,12 @@ pub(crate) enum Call<'a> {
         command: libc::c_int,
         attr: &'a mut [u8],
     },
+    /// `cgroup`: `pid` is the descriptor of one.
     PerfEventOpen {
         attr: &'a [u8],
         pid: i32,
         cpu: i32,
+        cgroup: bool,
     },
     /// A request whose argument is a number.
     Ioctl {
@@ -243,6 +245,7 @@ const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
+const PERF_FLAG_PID_CGROUP: libc::c_ulong = 1 << 2;
 
 /// Makes the call, once.
 ///
@@ -259,9 +262,9 @@ unsafe fn perform(call: &mut Call<'_>) -> io::Result<libc::c_long> {
             // SAFETY: the block has the length beside it; the caller vouches for addresses in it.
             unsafe { libc::syscall(libc::SYS_bpf, *command, attr.as_mut_ptr(), attr.len()) }
         }
-        Call::PerfEventOpen { attr, pid, cpu } => {
+        Call::PerfEventOpen { attr, pid, cpu, cgroup } => {
             let (attr, no_group) = (attr.as_ptr(), -1);
-            let flags = PERF_FLAG_FD_CLOEXEC;
+            let flags = PERF_FLAG_FD_CLOEXEC | if *cgroup { PERF_FLAG_PID_CGROUP } else { 0 };
             // SAFETY: the kernel reads as many bytes as the block's own size field says, which
             // is its length; the caller vouches for addresses in it.
             unsafe { libc::syscall(libc::SYS_perf_event_open, attr, *pid, *cpu, no_group, flags) }

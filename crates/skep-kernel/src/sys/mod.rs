@@ -58,8 +58,8 @@ pub(crate) use net::{
 };
 pub(crate) use obj::{MapInfo, map_by_id, map_info, obj_get, obj_pin};
 pub(crate) use perf::{
-    Sampled, bpf_output_event, lost_samples, perf_enable, perf_set_bpf, probe_event, sampled_event,
-    tracepoint_event,
+    Sampled, Whom, bpf_output_event, lost_samples, perf_enable, perf_set_bpf, probe_event,
+    sampled_event, tracepoint_event,
 };
 pub use prog::{ProgInfo, TestRun, TestRunOptions};
 pub(crate) use prog::{ProgLoad, prog_get, prog_info, prog_load, test_run};

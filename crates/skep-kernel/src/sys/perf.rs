@@ -29,6 +29,7 @@ const _: () = assert!(size_of::<PerfEventAttr>() == 72);
 
 const PERF_TYPE_SOFTWARE: u32 = 1;
 const PERF_TYPE_TRACEPOINT: u32 = 2;
+const PERF_TYPE_BREAKPOINT: u32 = 5;
 const PERF_COUNT_SW_BPF_OUTPUT: u64 = 10;
 const PERF_FORMAT_LOST: u64 = 1 << 4;
 const PERF_SAMPLE_RAW: u64 = 1 << 10;
@@ -47,7 +48,7 @@ pub(crate) fn tracepoint_event(id: u64, pid: Option<u32>) -> Result<OwnedFd, Sys
         wakeup_events: 1,
         ..Default::default()
     };
-    open(attr, pid, any_cpu(pid))
+    open(attr, pid.into(), any_cpu(pid))
 }
 
 /// Of one process on every CPU, or of all on one CPU: a program on it sees all CPUs.
@@ -66,22 +67,46 @@ pub(crate) struct Sampled {
     pub(crate) sample_period: u64,
     /// Is the period a frequency?
     pub(crate) frequency: bool,
+    /// Of a breakpoint: address, bytes, and how they are touched. Only for that type, whose
+    /// address the kernel does not read.
+    pub(crate) breakpoint: Option<(u64, u64, u32)>,
+}
+
+/// Whose events are seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whom<'a> {
+    /// Everybody's.
+    All,
+    /// One process's, or thread's.
+    Process(u32),
+    /// Those of the processes in a cgroup, an open directory.
+    Cgroup(BorrowedFd<'a>),
+}
+
+impl From<Option<u32>> for Whom<'_> {
+    fn from(pid: Option<u32>) -> Self {
+        pid.map_or(Self::All, Self::Process)
+    }
 }
 
 /// Opens a counting event, disabled until a program is attached.
 pub(crate) fn sampled_event(
     event: &Sampled,
-    pid: Option<u32>,
+    whom: Whom<'_>,
     cpu: Option<u32>,
 ) -> Result<OwnedFd, SysError> {
-    let attr = PerfEventAttr {
+    let mut attr = PerfEventAttr {
         event_type: event.event_type,
         config: event.config,
         sample_period: event.sample_period,
         flags: FLAG_DISABLED | if event.frequency { FLAG_FREQUENCY } else { 0 },
         ..Default::default()
     };
-    open(attr, pid, cpu)
+    if let Some((address, len, how)) = event.breakpoint {
+        attr.event_type = PERF_TYPE_BREAKPOINT;
+        (attr.config1, attr.config2, attr.bp_type) = (address, len, how);
+    }
+    open(attr, whom, cpu)
 }
 
 /// Opens an event of the `kprobe` or `uprobe` PMU: `name` is a function of the kernel or the path
@@ -100,7 +125,7 @@ pub(crate) fn probe_event(
         config2: offset,
         ..Default::default()
     };
-    open(attr, pid, any_cpu(pid))
+    open(attr, pid.into(), any_cpu(pid))
 }
 
 /// The event whose buffer receives what programs on `cpu` output, and whether it counts what found
@@ -114,10 +139,10 @@ pub(crate) fn bpf_output_event(cpu: u32) -> Result<(OwnedFd, bool), SysError> {
         wakeup_events: 1,
         ..Default::default()
     };
-    match open(PerfEventAttr { read_format: PERF_FORMAT_LOST, ..attr }, None, Some(cpu)) {
+    match open(PerfEventAttr { read_format: PERF_FORMAT_LOST, ..attr }, Whom::All, Some(cpu)) {
         Ok(event) => Ok((event, true)),
         Err(e) if e.errno() == libc::EINVAL => {
-            open(attr, None, Some(cpu)).map(|event| (event, false))
+            open(attr, Whom::All, Some(cpu)).map(|event| (event, false))
         }
         Err(e) => Err(e),
     }
@@ -133,15 +158,20 @@ pub(crate) fn lost_samples(event: BorrowedFd<'_>) -> u64 {
     if matches!(got, Ok(16)) { u64::from_ne_bytes(*lost) } else { 0 }
 }
 
-/// `None` is every process, every CPU.
-fn open(mut attr: PerfEventAttr, pid: Option<u32>, cpu: Option<u32>) -> Result<OwnedFd, SysError> {
+/// Without a CPU on every one, which the kernel does for a process only.
+fn open(mut attr: PerfEventAttr, whom: Whom<'_>, cpu: Option<u32>) -> Result<OwnedFd, SysError> {
     attr.size = 72;
-    let number = |n: Option<u32>| n.map_or(-1, u32::cast_signed);
+    let (pid, cgroup) = match whom {
+        Whom::All => (-1, false),
+        Whom::Process(pid) => (pid.cast_signed(), false),
+        Whom::Cgroup(directory) => (directory.as_raw_fd(), true),
+    };
+    let cpu = cpu.map_or(-1, u32::cast_signed);
     let at = std::ptr::from_ref(&attr).cast();
     // SAFETY: `repr(C)` and the sum of its fields without padding (asserted above), so that all
     // its bytes are initialised; borrowed from a local that lives past the call.
     let bytes = unsafe { std::slice::from_raw_parts(at, size_of_val(&attr)) };
-    let mut call = Call::PerfEventOpen { attr: bytes, pid: number(pid), cpu: number(cpu) };
+    let mut call = Call::PerfEventOpen { attr: bytes, pid, cpu, cgroup };
     // SAFETY: where `config1` is an address, it is that of a NUL-terminated string that the caller
     // of this module's function still holds; the call returns a new descriptor.
     unsafe { issue_fd(&mut call) }

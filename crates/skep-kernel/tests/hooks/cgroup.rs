@@ -47,7 +47,7 @@ impl Cgroup {
     }
 
     /// One inside this one.
-    fn below(&self) -> Self {
+    pub(crate) fn below(&self) -> Self {
         let path = self.path.join("below");
         fs::create_dir(&path).expect("the cgroup is ours");
         let directory = fs::File::open(&path).expect("made");

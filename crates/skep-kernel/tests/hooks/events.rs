@@ -2,6 +2,7 @@
 
 use std::{
     io::Read as _,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -9,7 +10,10 @@ use skep_btf::KindTag;
 use skep_isa::Pc;
 use skep_kernel::{
     LoadError, LoadOptions, Object, Program, ProgramLoad, Target, TestRunOptions, attach,
-    link::{IterTarget, PerfEvent, Rate, attach_iter, attach_perf_event, attach_raw_tracepoint},
+    link::{
+        IterTarget, PerfEvent, Rate, attach_iter, attach_perf_event, attach_raw_tracepoint,
+        tracepoint_id,
+    },
     probe, target,
 };
 use skep_object::{
@@ -18,7 +22,10 @@ use skep_object::{
 };
 use skep_testing::{fired, refused, require_kernel};
 
-use super::{AttachType, Counter, ProgType, Slot, alone, fires, load, slot};
+use super::{
+    AttachType, Counter, ProgType, Slot, alone, available, fires, load, or_lacking, or_refused,
+    slot,
+};
 
 /// An object with one program, `probe`, whose section has this name.
 pub(crate) fn object(section: &str, insns: Vec<Slot>) -> Object {
@@ -97,6 +104,80 @@ fn a_clock_runs_a_program() {
     fires("perf_event, clock of one thread", &counter, link, spin);
     let error = attach(program, &Target::Section).expect_err("it does not say which event");
     assert!(error.to_string().contains("needs a perf event"), "{error}");
+}
+
+/// What is watched below.
+static WATCHED: AtomicU64 = AtomicU64::new(0);
+
+fn touch() {
+    WATCHED.fetch_add(1, Ordering::SeqCst);
+    // Pages that were never touched (so much memory is not kept for the next time), and a system
+    // call that waits.
+    let mut pages = std::hint::black_box(vec![0_u8; 1 << 26]);
+    pages.iter_mut().step_by(4096).take(64).for_each(|byte| *byte = 1);
+    drop(std::hint::black_box(pages));
+    std::thread::sleep(Duration::from_millis(5));
+    std::hint::black_box(std::os::unix::process::parent_id());
+}
+
+#[test]
+fn events_by_name_run_a_program() {
+    require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
+    let watched = format!("mem:{:#x}/8:w", WATCHED.as_ptr().addr());
+    for (row, name) in [
+        ("perf_event, page-faults", "page-faults"),
+        ("perf_event, context-switches", "cs"),
+        ("perf_event, task-clock", "task-clock@2000hz"),
+        ("perf_event, watched memory", watched.as_str()),
+        ("perf_event, cycles", "cycles@100000"),
+        ("perf_event, cache misses", "L1-dcache-load-misses@100"),
+        ("perf_event, raw", "r1c2@1000"),
+    ] {
+        let event = PerfEvent { pid: Some(0), ..PerfEvent::parse(name).expect(name) };
+        let counter = Counter::new();
+        let program = load(ProgType::PERF_EVENT, None, &counter.all(0));
+        let lacking = &[libc::ENOENT, libc::EOPNOTSUPP, libc::EINVAL];
+        let link = or_lacking(attach_perf_event(&program, &event), lacking);
+        let Some(link) = or_refused(row, link) else { continue };
+        fires(row, &counter, link, || {
+            touch();
+            if name.contains("clock") {
+                spin();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_tracepoint_by_its_number_runs_a_program_on_an_event() {
+    require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
+    let row = "perf_event, tracepoint by number";
+    let id = tracepoint_id("raw_syscalls", "sys_enter").expect("every kernel has this tracepoint");
+    let counter = Counter::new();
+    let program = load(ProgType::TRACEPOINT, None, &counter.own());
+    let event = PerfEvent { pid: Some(0), ..PerfEvent::tracepoint(id) };
+    let link = attach_perf_event(&program, &event).expect("every kernel has this tracepoint");
+    fires(row, &counter, link, touch);
+}
+
+#[test]
+fn a_clock_of_a_cgroup_runs_a_program() {
+    require_kernel!(probe::can_load().into_result());
+    let cgroup = available!(super::cgroup::Cgroup::new());
+    let row = "perf_event, clock of a cgroup";
+    let counter = Counter::new();
+    let object = object("perf_event", counter.all(0));
+    let program = object.program("probe").expect("it is there");
+    let event = PerfEvent::cpu_clock(Rate::Period(100_000));
+    let link = attach(program, &Target::PerfEventIn(event, cgroup.fd()));
+    let lacking = &[libc::EINVAL, libc::EBADF, libc::ENOENT];
+    let Some(link) = or_refused(row, or_lacking(link, lacking)) else { return };
+    // What runs outside is not seen.
+    spin();
+    assert_eq!(counter.get(), 0);
+    fires(row, &counter, link, || cgroup.run("device"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod cgroup;
 mod cookies;
 mod events;
 mod interface;
+mod iterators;
 mod kernel;
 mod net;
 mod on_program;
