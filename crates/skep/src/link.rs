@@ -79,6 +79,30 @@ impl Link {
         self.live.pin(path)
     }
 
+    /// Puts another program in the place of the one that is attached, in one step: no event is
+    /// missed. With `expected` only if that is still the one.
+    ///
+    /// ```no_run
+    /// use skep::{Attach, Engine, Object, XdpMode, ifindex};
+    ///
+    /// let engine = Engine::kernel()?;
+    /// let (old, new) = (Object::open("old.bpf.o")?.load(&engine)?, Object::open("new.bpf.o")?);
+    /// let at = Attach::Xdp { ifindex: ifindex("veth0")?, mode: XdpMode::Auto };
+    /// let mut link = old.program("filter")?.attach(at)?;
+    /// link.update(new.load(&engine)?.program("filter")?, Some(old.program("filter")?))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: `EPERM` when another program than `expected` is attached, `EINVAL` when the new
+    /// one is of another kind, `EOPNOTSUPP` when this kind of attachment keeps its program for life.
+    /// [`AttachError::NoHooks`] for programs of the embedded engine.
+    pub fn update(&mut self, new: &Program, expected: Option<&Program>) -> Result<(), AttachError> {
+        let expected = expected.map(kernel_program).transpose()?;
+        Ok(self.live.update(kernel_program(new)?, expected)?)
+    }
+
     /// Reads what an iterator gives: it walks once, from the beginning, while the file is read.
     ///
     /// # Errors
@@ -129,10 +153,7 @@ impl Program {
     ///
     /// [`AttachError`] when the engine has no such hook, or the kernel refuses.
     pub fn attach(&self, at: Attach<'_>) -> Result<Link, AttachError> {
-        let program = match &self.live {
-            Live::Embedded(p) => return Err(AttachError::NoHooks { program: p.name().into() }),
-            Live::Kernel(p) => p,
-        };
+        let program = kernel_program(self)?;
         let (mode, direction) = (XdpMode::Auto, Direction::Ingress);
         let target = match at {
             Attach::Section => Target::Section,
@@ -142,6 +163,13 @@ impl Program {
             Attach::At(target) => target,
         };
         Ok(Link { live: skep_kernel::attach(program, &target)? })
+    }
+}
+
+fn kernel_program(program: &Program) -> Result<&skep_kernel::Program, AttachError> {
+    match &program.live {
+        Live::Embedded(p) => Err(AttachError::NoHooks { program: p.name().into() }),
+        Live::Kernel(p) => Ok(p),
     }
 }
 

@@ -153,6 +153,7 @@ fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::L
         pin_root: options.pins.then(|| options.pin_root.clone().unwrap_or_else(|| BPFFS.into())),
         maps: options.maps.clone(),
         targets: options.targets.clone(),
+        device: options.device,
         ..Default::default()
     };
     let live = skep_kernel::Object::load(resolved, &load)?;

@@ -155,6 +155,8 @@ pub(crate) struct Options {
     pub(crate) maps: Vec<(String, u32)>,
     /// What programs attach to, by their names, where it is a loaded program.
     pub(crate) targets: Vec<(String, skep_kernel::ProgramTarget)>,
+    /// The interface that XDP programs are for.
+    pub(crate) device: Option<skep_kernel::Device>,
 }
 
 impl Default for Options {
@@ -167,6 +169,7 @@ impl Default for Options {
             print: None,
             maps: Vec::new(),
             targets: Vec::new(),
+            device: None,
         }
     }
 }
@@ -181,6 +184,7 @@ impl std::fmt::Debug for Options {
             .field("print", &self.print.is_some())
             .field("maps", &self.maps)
             .field("targets", &self.targets)
+            .field("device", &self.device)
             .finish()
     }
 }
@@ -274,6 +278,13 @@ impl Object {
     /// Whether maps that ask for it are pinned; they are, unless told otherwise.
     pub fn pin_maps(&mut self, pins: bool) -> &mut Self {
         self.options.pins = pins;
+        self
+    }
+
+    /// The interface that XDP programs are loaded for: they attach to no other, and may ask its driver
+    /// about packets, or run in its hardware. Kernel engine only.
+    pub fn for_device(&mut self, device: skep_kernel::Device) -> &mut Self {
+        self.options.device = Some(device);
         self
     }
 
