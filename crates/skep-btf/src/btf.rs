@@ -9,7 +9,7 @@ use crate::{
     KindTag, Type, TypeId,
     file::File,
     index::{Indexes, essential_name},
-    kind,
+    kind::{self, Word},
     raw::{self, Order, RawType, value},
 };
 
@@ -139,6 +139,30 @@ impl Btf {
     pub fn to_bytes(&self) -> Vec<u8> {
         let words = self.inner.file.words().iter().map(|&word| value(word));
         raw::section(words, self.own_strings(), self.order())
+    }
+
+    /// Bytes that the names of its own types, their members and parameters take when each is
+    /// written once. `None` above `most`: names may overlap, and then each needs room of its own
+    /// where types are copied.
+    pub fn name_bytes(&self, most: usize) -> Option<usize> {
+        let mut offsets = std::collections::HashSet::new();
+        let mut total = 0_usize;
+        let mut count = |offset: u32| {
+            if offset != 0 && offsets.insert(offset) {
+                total += self.string_bytes_at(offset).len() + 1;
+            }
+            (total <= most).then_some(())
+        };
+        for id in (self.first_id().0..).map(TypeId) {
+            let Some((_, raw)) = self.raw(id) else { break };
+            count(raw.name_off)?;
+            let (own, each) = KindTag::from_number(raw.kind()).unwrap_or(KindTag::Void).payload();
+            let roles = own.iter().chain(each.iter().cycle());
+            for (&word, _) in raw.rest.iter().zip(roles).filter(|(_, role)| **role == Word::Name) {
+                count(value(word))?;
+            }
+        }
+        Some(total)
     }
 
     /// Byte order of the file.

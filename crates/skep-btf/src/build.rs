@@ -257,28 +257,43 @@ impl Builder {
     pub fn append(&mut self, other: &Btf) -> Remap {
         let remap = Remap { from: other.first_id(), to: self.next_id() };
         for id in (other.first_id().0..).map(TypeId) {
-            let Some((owner, raw)) = other.raw(id) else { break };
-            let Some(tag) = KindTag::from_number(raw.kind()) else { break };
-            let start = self.words.len();
-            let mut string = |at| self.string_bytes(owner.string_bytes_at(at));
-            let mut translate = |role, word| match role {
-                Word::Name => string(word),
-                Word::Ref => remap.id(TypeId(word)).0,
-                Word::Plain => word,
-            };
-            let (own, each) = tag.payload();
-            let roles = own.iter().chain(each.iter().cycle());
-            let mut words = vec![
-                translate(Word::Name, raw.name_off),
-                raw.info,
-                translate(tag.third(), raw.size_or_type),
-            ];
-            let rest = raw.rest.iter().map(|&word| raw::value(word));
-            words.extend(rest.zip(roles).map(|(word, &role)| translate(role, word)));
-            self.starts.push(start);
-            self.words.extend(words);
+            if self.copy_type(other, id, |old| remap.id(old)).is_none() {
+                break;
+            }
         }
         remap
+    }
+
+    /// Adds one type of `other` with its strings; the types that it refers to are those that
+    /// `translate` says. `None` when there is no such type.
+    pub fn copy_type(
+        &mut self,
+        other: &Btf,
+        id: TypeId,
+        translate: impl Fn(TypeId) -> TypeId,
+    ) -> Option<TypeId> {
+        let (owner, raw) = other.raw(id)?;
+        let tag = KindTag::from_number(raw.kind()).filter(|tag| *tag != KindTag::Void)?;
+        let new = self.next_id();
+        let start = self.words.len();
+        let mut string = |at| self.string_bytes(owner.string_bytes_at(at));
+        let mut translate = |role, word| match role {
+            Word::Name => string(word),
+            Word::Ref => translate(TypeId(word)).0,
+            Word::Plain => word,
+        };
+        let (own, each) = tag.payload();
+        let roles = own.iter().chain(each.iter().cycle());
+        let mut words = vec![
+            translate(Word::Name, raw.name_off),
+            raw.info,
+            translate(tag.third(), raw.size_or_type),
+        ];
+        let rest = raw.rest.iter().map(|&word| raw::value(word));
+        words.extend(rest.zip(roles).map(|(word, &role)| translate(role, word)));
+        self.starts.push(start);
+        self.words.extend(words);
+        Some(new)
     }
 
     /// Changes the size of a type in bytes; for kinds that store one.

@@ -21,6 +21,7 @@ mod btf;
 mod build;
 pub mod c;
 pub mod core;
+mod dedup;
 pub mod dump;
 mod error;
 pub mod ext;
@@ -35,6 +36,7 @@ pub mod value;
 
 pub use btf::Btf;
 pub use build::{Builder, Remap};
+pub use dedup::Dedup;
 pub use error::{BtfError, SizeError};
 pub use index::essential_name;
 pub use kind::{
