@@ -1,6 +1,7 @@
 //! Making an object's maps.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs,
     os::fd::AsFd,
     path::{Path, PathBuf},
@@ -29,12 +30,18 @@ use crate::{
 pub(super) fn layouts(spec: &ObjectSpec) -> Vec<SectionLayout> {
     let global = |map: &&MapSpec| map.data.is_some();
     let layout = |map: &MapSpec| {
-        let variables = map.variables.iter().map(|v| (v.name.clone(), (v.offset, v.size)));
-        Some(SectionLayout {
-            datasec: map.value_type?,
-            size: map.def.value_size,
-            variables: variables.collect(),
-        })
+        let mut variables = HashMap::new();
+        let mut several = HashSet::new();
+        for v in &map.variables {
+            let place = (v.offset, v.size);
+            if variables.insert(v.name.clone(), place).is_some_and(|other| other != place) {
+                several.insert(v.name.clone());
+            }
+        }
+        // Static variables of several files, or functions, may have one name: the object's own
+        // types say where each is.
+        variables.retain(|name, _| !several.contains(name));
+        Some(SectionLayout { datasec: map.value_type?, size: map.def.value_size, variables })
     };
     spec.maps.iter().filter(global).filter_map(layout).collect()
 }
