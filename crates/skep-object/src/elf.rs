@@ -53,6 +53,8 @@ pub(crate) struct Section<'d> {
     pub(crate) info: u32,
     /// `sh_entsize`.
     pub(crate) entry_size: u64,
+    /// `sh_addralign`.
+    pub(crate) align: u64,
 }
 
 impl Section<'_> {
@@ -130,7 +132,8 @@ pub(crate) const SHT_NOBITS: u32 = elf::SHT_NOBITS.0;
 pub(crate) const SHT_SYMTAB: u32 = elf::SHT_SYMTAB.0;
 pub(crate) const SHT_REL: u32 = elf::SHT_REL.0;
 pub(crate) const SHT_RELA: u32 = elf::SHT_RELA.0;
-const SHT_NULL: u32 = elf::SHT_NULL.0;
+pub(crate) const SHT_NULL: u32 = elf::SHT_NULL.0;
+pub(crate) const SHT_STRTAB: u32 = elf::SHT_STRTAB.0;
 
 impl<'d> Elf<'d> {
     /// Reads the tables of a little-endian 64-bit BPF file.
@@ -337,6 +340,7 @@ fn sections<'d>(
             link: header.sh_link.get(LE),
             info: header.sh_info.get(LE),
             entry_size: header.sh_entsize.get(LE),
+            align: header.sh_addralign.get(LE),
         });
     }
     Ok(sections)

@@ -78,7 +78,12 @@ impl Externs {
                     Ok(TypeId::VOID) => ExternKind::KsymAddr,
                     _ => ExternKind::KsymVar,
                 },
-                _ => return Err(wrong("its section is neither .kconfig nor .ksyms")),
+                _ => {
+                    return Err(wrong(
+                        "its section is neither .kconfig nor .ksyms: link the object with the \
+                         one that defines it",
+                    ));
+                }
             };
             let spec = ExternSpec { name: s.name.to_owned(), weak, type_id: Some(id), kind };
             found.push(Found { symbol, spec, value });

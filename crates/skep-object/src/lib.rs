@@ -12,6 +12,7 @@ mod externs;
 mod functions;
 pub mod fuzz;
 mod info;
+pub mod link;
 mod maps;
 mod needs;
 mod parse;
@@ -22,6 +23,7 @@ pub mod spec;
 pub mod write;
 
 pub use error::{MapProblem, ObjectError, RelocProblem};
+pub use link::{LinkError, link};
 pub use needs::Needs;
 pub use resolve::{ResolveError, Resolved, Symbols, Target, resolve};
 pub use spec::ObjectSpec;

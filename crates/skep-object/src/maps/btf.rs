@@ -68,6 +68,13 @@ fn map_of(btf: &Btf, var: &Variable) -> Result<(MapSpec, Option<u64>), MapProble
     Ok((fields.into_map(var.name.clone()), values))
 }
 
+/// The map that a variable of this type defines.
+pub(crate) fn map_of_type(btf: &Btf, name: &str, id: TypeId) -> Result<MapSpec, MapProblem> {
+    let mut fields = Fields::default();
+    fields.read(btf, definition(btf, id)?, 0)?;
+    Ok(fields.into_map(name.to_owned()))
+}
+
 /// The structure that a map variable is.
 fn definition(btf: &Btf, id: TypeId) -> Result<Composite<'_>, MapProblem> {
     let id = btf.skip_mods(id).map_err(|_| MapProblem::Variable("its type is not complete"))?;

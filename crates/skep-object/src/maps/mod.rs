@@ -7,7 +7,7 @@ mod struct_ops;
 
 use std::collections::HashMap;
 
-pub(crate) use btf::{btf_maps, initial_values};
+pub(crate) use btf::{btf_maps, initial_values, map_of_type};
 pub(crate) use data::{arena_data, data_maps};
 pub(crate) use legacy::{fill_prog_arrays, is_legacy, legacy_maps};
 pub(crate) use struct_ops::struct_ops_maps;

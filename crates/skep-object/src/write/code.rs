@@ -193,6 +193,7 @@ impl Code {
                 section,
                 value: function.start as u64 * 8,
                 size: function.slots.len() as u64 * 8,
+                hidden: false,
             }));
         }
         let mut ext = Vec::with_capacity(self.sections.len());

@@ -7,31 +7,35 @@ use object::endian::{LittleEndian as LE, U16, U32, U64};
 use object::pod;
 
 use super::WriteError;
-use crate::elf::{EM_BPF, SHT_NOBITS, SHT_PROGBITS, SHT_REL, SHT_SYMTAB};
+use crate::elf::{EM_BPF, SHT_NOBITS, SHT_PROGBITS, SHT_REL, SHT_STRTAB, SHT_SYMTAB};
 
-const SHT_STRTAB: u32 = 3;
 const HEADER: usize = 64;
+/// Alignment of sections that ask for none of their own.
+const ALIGN: u64 = 8;
+/// No place in the file is aligned to more.
+const PAGE: u64 = 4096;
+const STV_HIDDEN: u8 = 2;
 /// Section indexes from here on have a special meaning.
 const MAX_SECTIONS: usize = 0xff00;
 
 /// `SHF_ALLOC`.
-pub(super) const ALLOC: u64 = 2;
+pub(crate) const ALLOC: u64 = 2;
 /// `SHF_WRITE`.
-pub(super) const WRITE: u64 = 1;
+pub(crate) const WRITE: u64 = 1;
 /// `SHF_EXECINSTR`.
-pub(super) const EXEC: u64 = 4;
+pub(crate) const EXEC: u64 = 4;
 
 /// Number of a section; 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct SectionId(pub(super) u16);
+pub(crate) struct SectionId(pub(crate) u16);
 
 /// Number of a symbol while the file is being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct SymbolId(usize);
+pub(crate) struct SymbolId(usize);
 
 /// Kind of a symbol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// An extern.
     None = 0,
     Object = 1,
@@ -41,7 +45,7 @@ pub(super) enum Kind {
 
 /// Binding of a symbol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bind {
+pub(crate) enum Bind {
     Local = 0,
     Global = 1,
     Weak = 2,
@@ -49,14 +53,16 @@ pub(super) enum Bind {
 
 /// A symbol.
 #[derive(Clone, Debug)]
-pub(super) struct Symbol {
-    pub(super) name: String,
-    pub(super) kind: Kind,
-    pub(super) bind: Bind,
+pub(crate) struct Symbol {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) bind: Bind,
     /// `None` for an extern.
-    pub(super) section: Option<SectionId>,
-    pub(super) value: u64,
-    pub(super) size: u64,
+    pub(crate) section: Option<SectionId>,
+    pub(crate) value: u64,
+    pub(crate) size: u64,
+    /// `STV_HIDDEN`.
+    pub(crate) hidden: bool,
 }
 
 #[derive(Debug)]
@@ -67,12 +73,13 @@ struct Section {
     data: Vec<u8>,
     /// Bytes; more than `data` for `.bss`.
     size: u64,
+    align: u64,
     rels: Vec<(u64, SymbolId, u32)>,
 }
 
 /// A file in the making.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     sections: Vec<Section>,
     symbols: Vec<Symbol>,
     section_symbols: HashMap<SectionId, SymbolId>,
@@ -80,7 +87,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Adds a section with bytes.
-    pub(super) fn section(
+    pub(crate) fn section(
         &mut self,
         name: &str,
         flags: u64,
@@ -93,20 +100,28 @@ impl Writer {
             flags,
             data,
             size,
+            align: ALIGN,
             rels: Vec::new(),
         })
     }
 
     /// Adds a section of zeros that takes no place in the file.
-    pub(super) fn zeros(&mut self, name: &str, size: u64) -> Result<SectionId, WriteError> {
+    pub(crate) fn zeros(&mut self, name: &str, size: u64) -> Result<SectionId, WriteError> {
         self.push(Section {
             name: name.to_owned(),
             kind: SHT_NOBITS,
             flags: ALLOC | WRITE,
             data: Vec::new(),
             size,
+            align: ALIGN,
             rels: Vec::new(),
         })
+    }
+
+    /// Changes the alignment of a section, a power of two.
+    pub(crate) fn set_align(&mut self, section: SectionId, align: u64) {
+        let at = usize::from(section.0).wrapping_sub(1);
+        self.sections.get_mut(at).expect("ids come from this writer").align = align;
     }
 
     fn push(&mut self, section: Section) -> Result<SectionId, WriteError> {
@@ -119,7 +134,7 @@ impl Writer {
     }
 
     /// Replaces the bytes of a section by as many others.
-    pub(super) fn set_data(&mut self, section: SectionId, data: Vec<u8>) {
+    pub(crate) fn set_data(&mut self, section: SectionId, data: Vec<u8>) {
         let at = usize::from(section.0).wrapping_sub(1);
         let section = self.sections.get_mut(at).expect("ids come from this writer");
         section.size = data.len() as u64;
@@ -127,13 +142,13 @@ impl Writer {
     }
 
     /// Adds a symbol.
-    pub(super) fn symbol(&mut self, symbol: Symbol) -> SymbolId {
+    pub(crate) fn symbol(&mut self, symbol: Symbol) -> SymbolId {
         self.symbols.push(symbol);
         SymbolId(self.symbols.len() - 1)
     }
 
     /// The symbol of a section itself.
-    pub(super) fn section_symbol(&mut self, section: SectionId) -> SymbolId {
+    pub(crate) fn section_symbol(&mut self, section: SectionId) -> SymbolId {
         if let Some(&known) = self.section_symbols.get(&section) {
             return known;
         }
@@ -144,20 +159,21 @@ impl Writer {
             section: Some(section),
             value: 0,
             size: 0,
+            hidden: false,
         });
         self.section_symbols.insert(section, id);
         id
     }
 
     /// Adds a relocation of `section` at a byte offset.
-    pub(super) fn relocate(&mut self, section: SectionId, offset: u64, to: SymbolId, kind: u32) {
+    pub(crate) fn relocate(&mut self, section: SectionId, offset: u64, to: SymbolId, kind: u32) {
         let at = usize::from(section.0).wrapping_sub(1);
         let section = self.sections.get_mut(at).expect("ids come from this writer");
         section.rels.push((offset, to, kind));
     }
 
     /// The file: header, contents of sections, section headers.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         let mut strings = Strings::default();
         let (symbol_bytes, first_global, numbers) = symbol_table(&self.symbols, &mut strings);
         let own = self.sections.len();
@@ -170,9 +186,14 @@ impl Writer {
         for section in &mut self.sections {
             let mut h = header(strings.add(&section.name), section.kind);
             h.sh_flags = U64::new(LE, elf::SectionFlags(section.flags));
+            out.resize(
+                out.len()
+                    .next_multiple_of(usize::try_from(section.align.clamp(1, PAGE)).unwrap_or(1)),
+                0,
+            );
             h.sh_offset = U64::new(LE, append(&mut out, &section.data));
             h.sh_size = U64::new(LE, section.size);
-            h.sh_addralign = U64::new(LE, 8);
+            h.sh_addralign = U64::new(LE, section.align);
             headers.push(h);
             section.rels.sort_by_key(|(offset, ..)| *offset);
         }
@@ -248,7 +269,7 @@ fn symbol_table(symbols: &[Symbol], strings: &mut Strings) -> (Vec<u8>, usize, V
         *slot = number;
         let info = (symbol.bind as u8) << 4 | symbol.kind as u8;
         bytes.extend(strings.add(&symbol.name).to_le_bytes());
-        bytes.extend([info, 0]);
+        bytes.extend([info, if symbol.hidden { STV_HIDDEN } else { 0 }]);
         bytes.extend(symbol.section.map_or(0, |s| s.0).to_le_bytes());
         bytes.extend(symbol.value.to_le_bytes());
         bytes.extend(symbol.size.to_le_bytes());

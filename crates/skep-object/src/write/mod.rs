@@ -5,7 +5,7 @@
 //! to.
 
 mod code;
-mod elf;
+pub(crate) mod elf;
 mod types;
 
 use std::collections::{BTreeMap, HashMap};
@@ -315,6 +315,7 @@ impl File<'_> {
                 section: None,
                 value: 0,
                 size: 0,
+                hidden: false,
             });
             self.externs.insert(at, symbol);
         }
@@ -377,6 +378,7 @@ impl File<'_> {
             section: Some(section),
             value,
             size,
+            hidden: false,
         })
     }
 }
