@@ -39,6 +39,8 @@ pub enum Command {
     Cgroup(cmd::manage::net::cgroup::Cgroup),
     Top(cmd::top::Top),
     Tree(cmd::tree::Tree),
+    #[command(subcommand)]
+    Gen(cmd::generate::Gen),
     Disasm(cmd::disasm::Disasm),
     Asm(cmd::asm::Asm),
     #[command(subcommand)]
@@ -66,6 +68,7 @@ impl Command {
             Self::Cgroup(c) => c.run(out),
             Self::Top(c) => c.run(out),
             Self::Tree(c) => c.run(out),
+            Self::Gen(c) => c.run(out),
             Self::Disasm(c) => c.run(out),
             Self::Asm(c) => c.run(out),
             Self::Btf(c) => c.run(out),

@@ -6,6 +6,7 @@ pub mod cbpf;
 pub mod completions;
 pub mod disasm;
 pub mod doctor;
+pub mod generate;
 pub mod inspect;
 pub mod man;
 pub mod manage;

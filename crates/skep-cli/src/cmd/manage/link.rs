@@ -5,7 +5,9 @@ use std::{fmt, io::Write};
 use serde::Serialize;
 use skep::kernel::inspect::{self, Kind, LinkInfo};
 
-use super::{Holder, Holders, details::Details, pin, rights, select, tail};
+use super::{
+    super::generate::Objects, Holder, Holders, details::Details, pin, rights, select, tail,
+};
 use crate::{
     exit::DONE,
     output::{Out, Print},
@@ -18,6 +20,7 @@ pub enum Link {
     Show(Show),
     Detach(Detach),
     Pin(Pin),
+    Objects(Objects),
 }
 
 /// List all links, or the one that is selected.
@@ -110,6 +113,7 @@ impl Link {
                 }
             }
             Self::Pin(c) => pin(Kind::Link, &c.words)?,
+            Self::Objects(c) => return c.run(out),
         }
         Ok(DONE)
     }
