@@ -276,7 +276,13 @@ fn what_is_pinned_stays_until_its_file_goes() {
         assert_ne!(ran.code, 0);
         let left = fs::read_dir(place).expect("it is there").count();
         assert_eq!(left, 2);
-        fs::remove_file(format!("{place}/frame")).expect("it is ours");
+        let frame = format!("{place}/frame");
+        assert_eq!(run(&["link", "detach", "pinned", &frame]).code, 0);
+        assert!(!lo().contains("xdpgeneric"), "{}", lo());
+        fs::remove_file(&frame).expect("a link without a hook is still a file");
+        assert_eq!(run(&[&args[..], &["--pin", place]].concat()).code, 0);
+        assert!(lo().contains("xdpgeneric"), "{}", lo());
+        fs::remove_file(&frame).expect("it is ours");
         // The kernel takes a link away a moment after its last file.
         for _ in 0..100 {
             if !lo().contains("xdpgeneric") {
