@@ -4,14 +4,14 @@
 use std::fs;
 
 use skep_kernel::{
-    AttachError, Device, LoadError, LoadOptions, Object, Program,
+    AttachError, Device, LoadError, LoadOptions, Object, Program, ProgramLoad,
     link::{Method, PacketSocket, XdpMode, attach_xdp, attach_xdp_netlink, ifindex},
 };
 use skep_object::ObjectSpec;
 use skep_testing::{fired, repository, veth};
 
 use super::{
-    detach,
+    Counter, ProgType, detach,
     interface::{MOMENT, SECOND, Wire, frame, on_a_wire, received},
     or_refused,
     sockets::{map, object, seen},
@@ -179,5 +179,29 @@ fn a_program_bound_to_an_interface_goes_nowhere_else() {
         let source = std::error::Error::source(&error).expect("the kernel's").to_string();
         assert!(source.contains("needs a card"), "{source}");
         fired(HOOK, Method::Link);
+    });
+}
+
+/// libxdp calls its program so, and puts others into it: taking its place would take all of theirs.
+#[test]
+fn a_dispatcher_is_left_alone_and_the_error_says_what_to_do() {
+    on_a_wire(|wire| {
+        let counter = Counter::new();
+        let insns = counter.all(2);
+        let dispatcher = ProgramLoad::new("xdp_dispatcher", ProgType::XDP, &insns);
+        let dispatcher = Program::load(&dispatcher).expect("it is valid");
+        let mode = XdpMode::Generic;
+        let there = attach_xdp(&dispatcher, wire.far_index, mode).expect("every device");
+        let ours = super::load(ProgType::XDP, None, &insns);
+        for refusal in [
+            attach_xdp(&ours, wire.far_index, mode),
+            attach_xdp_netlink(&ours, wire.far_index, mode),
+        ] {
+            let Err(error @ AttachError::Occupied { .. }) = refusal else { panic!("{refusal:?}") };
+            let text = error.to_string();
+            assert!(text.contains("'xdp_dispatcher'") && text.contains("xdp-loader"), "{text}");
+        }
+        detach(there);
+        detach(attach_xdp(&ours, wire.far_index, mode).expect("there is room now"));
     });
 }
