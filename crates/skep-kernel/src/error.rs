@@ -141,6 +141,9 @@ pub enum LoadError {
         #[source]
         source: Box<crate::program::FunctionError>,
     },
+    /// The rights to load with could not be had.
+    #[error("no BPF token")]
+    Token(#[source] SysError),
     /// What the target (the running kernel) tells about itself could not be read.
     #[error("cannot read the running kernel's description")]
     Target(#[from] TargetError),
@@ -298,6 +301,26 @@ pub enum TargetError {
         #[source]
         source: io::Error,
     },
+    /// An ELF file has no types.
+    #[error("{} has no section .BTF", path.display())]
+    NoTypes {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The types are there, in an archive.
+    #[error("{} is packed: tar -xJf unpacks it", path.display())]
+    Packed {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// A directory has no types for the running kernel.
+    #[error("{} has no types for the running kernel; looked for {}", root.display(), list(tried))]
+    NoneFor {
+        /// The directory.
+        root: PathBuf,
+        /// Where they could be.
+        tried: Vec<PathBuf>,
+    },
     /// The kernel's BTF does not parse.
     #[error("BTF in {} is malformed", path.display())]
     Btf {
@@ -307,6 +330,10 @@ pub enum TargetError {
         #[source]
         source: skep_btf::BtfError,
     },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn hint_text(hint: Option<&str>) -> String {

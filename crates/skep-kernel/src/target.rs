@@ -1,5 +1,6 @@
 //! The running kernel as a target of relocation: its BTF, configuration, version, symbols.
 
+mod files;
 mod modules;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
     sys,
 };
 
+pub use files::types_from;
 pub(crate) use modules::{ModuleBtf, modules};
 
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -40,6 +42,16 @@ pub fn vmlinux_btf() -> Result<Btf, TargetError> {
     }
     let btf = open_vmlinux()?;
     Ok(CACHE.get_or_init(|| btf).clone())
+}
+
+/// The running kernel's types for relocation: its own, or where it shows none those of its image
+/// (`/boot/vmlinux-RELEASE` and the like).
+///
+/// # Errors
+///
+/// As for [`vmlinux_btf`], when no image has types either.
+pub fn kernel_types() -> Result<Btf, TargetError> {
+    vmlinux_btf().or_else(|e| files::types_of_image().ok_or(e))
 }
 
 /// Since Linux 6.16 the kernel's BTF can be used where it is.
@@ -109,8 +121,21 @@ fn parse_kconfig(text: &str) -> BTreeMap<String, String> {
 ///
 /// When the object cannot be resolved for this kernel, or the kernel's description cannot be read.
 pub fn resolve(spec: ObjectSpec) -> Result<Resolved, HereError> {
+    resolve_with(spec, None)
+}
+
+/// As [`resolve`], with `types` in place of those that the kernel and its modules show.
+///
+/// # Errors
+///
+/// As for [`resolve`].
+pub fn resolve_with(spec: ObjectSpec, types: Option<&Btf>) -> Result<Resolved, HereError> {
     let relocated = spec.programs.iter().any(|program| !program.core_relos.is_empty());
-    let btf = if relocated { vmlinux_btf().ok() } else { None };
+    let btf = match types {
+        Some(types) => Some(types.clone()),
+        None if relocated => kernel_types().ok(),
+        None => None,
+    };
     let configured = spec.externs.iter().any(|e| matches!(e.kind, ExternKind::Kconfig { .. }));
     let wants = |name| spec.externs.iter().any(|e| e.name == name);
     let config = if configured { kconfig().ok() } else { None };
@@ -127,7 +152,9 @@ pub fn resolve(spec: ObjectSpec) -> Result<Resolved, HereError> {
     let resolved = resolve::resolve(spec.clone(), &target)?;
     let poisoned = |o: &CoreOutcome| matches!(o.result, CoreResult::Poisoned { .. });
     let modules = match &btf {
-        Some(kernel) if resolved.core().iter().any(poisoned) => modules::module_types(kernel),
+        Some(kernel) if types.is_none() && resolved.core().iter().any(poisoned) => {
+            modules::module_types(kernel)
+        }
         _ => Vec::new(),
     };
     if modules.is_empty() {

@@ -29,20 +29,16 @@ pub(crate) fn resolve_for(
     spec: ObjectSpec,
     named: Option<Btf>,
 ) -> Result<Resolved, TargetError> {
-    let symbols = match (kind, &named) {
-        (Kind::Kernel, None) => {
-            return target::resolve(spec).map_err(|e| match e {
-                HereError::Resolve(e) => e.into(),
-                e => e.into(),
-            });
-        }
-        (Kind::Kernel, Some(_)) => Symbols::Engine,
-        (Kind::Embedded, _) => Symbols::Absent,
-    };
+    if kind == Kind::Kernel {
+        return target::resolve_with(spec, named.as_ref()).map_err(|e| match e {
+            HereError::Resolve(e) => e.into(),
+            e => e.into(),
+        });
+    }
     let needs_types = |p: &ProgramSpec| p.autoload && !p.core_relos.is_empty();
     let btf = match named {
         None if spec.programs.iter().any(needs_types) => {
-            target::vmlinux_btf().ok().or_else(|| spec.btf.clone())
+            target::kernel_types().ok().or_else(|| spec.btf.clone())
         }
         named => named,
     };
@@ -52,7 +48,7 @@ pub(crate) fn resolve_for(
         btf: btf.as_ref(),
         kernel_version: target::kernel_version(),
         kconfig: kconfig.as_ref(),
-        symbols,
+        symbols: Symbols::Absent,
         ..Target::NONE
     };
     Ok(resolve(spec, &target)?)
