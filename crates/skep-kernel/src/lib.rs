@@ -24,6 +24,7 @@ pub mod ringbuf;
 mod sweep;
 mod sys;
 pub mod target;
+mod token;
 pub mod user_ringbuf;
 
 pub use btf::{Btf, SectionLayout};
@@ -35,3 +36,4 @@ pub use program::{FunctionError, Program, ProgramLoad, ProgramTarget};
 pub use sys::{
     ENOTSUPP, ProgInfo, SysError, TestRun, TestRunOptions, page_bytes, pidfd, possible_cpus,
 };
+pub use token::Token;

@@ -6,9 +6,12 @@
 mod listener;
 #[expect(unsafe_code, reason = "namespaces and interface settings have no safe interface")]
 mod sandbox;
+#[expect(unsafe_code, reason = "namespaces and mounts have no safe interface")]
+mod user_namespace;
 
 pub use listener::reuseport_listener;
 pub use sandbox::{ip, own_descriptors, sandbox, set_congestion_control, veth};
+pub use user_namespace::{Side, with_delegated_bpffs};
 
 use std::{
     env, fmt,

@@ -1,6 +1,15 @@
 //! Where programs run.
 
-use skep_kernel::probe::{self, Support};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use skep_kernel::{
+    SysError, Token,
+    probe::{self, Support},
+};
 
 /// Why the kernel engine cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,12 +30,19 @@ pub struct EngineError {
 pub struct Engine {
     kind: Kind,
     why: String,
+    /// The bpf file system whose delegated rights are used.
+    token: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Embedded,
     Kernel,
+}
+
+/// Where tokens come from, as for libbpf.
+fn token_path() -> PathBuf {
+    env::var_os("LIBBPF_BPF_TOKEN_PATH").map_or_else(|| "/sys/fs/bpf".into(), PathBuf::from)
 }
 
 /// What an engine can do, for those who must know.
@@ -54,14 +70,42 @@ impl Engine {
     /// [`EngineError`] says what is missing.
     pub fn kernel() -> Result<Self, EngineError> {
         match probe::can_load() {
-            Support::Yes => Ok(Self { kind: Kind::Kernel, why: "it was asked for".into() }),
-            Support::No(reason) | Support::Unknown(reason) => Err(EngineError { reason }),
+            Support::Yes => Ok(Self::new(Kind::Kernel, "it was asked for")),
+            Support::No(reason) | Support::Unknown(reason) => {
+                Self::kernel_by_token(&token_path()).map_err(|_| EngineError { reason })
+            }
         }
+    }
+
+    /// The kernel engine by the rights that a bpf file system delegates to this user namespace
+    /// (Linux 6.9). [`Engine::kernel`] looks at the one that `LIBBPF_BPF_TOKEN_PATH` names, by default
+    /// at `/sys/fs/bpf`.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] when nothing is mounted there, or nothing delegated.
+    pub fn kernel_by_token(bpffs: &Path) -> Result<Self, EngineError> {
+        let fail = |e: SysError| EngineError {
+            reason: format!("no BPF token of {}: {e}: {}", bpffs.display(), e.source),
+        };
+        Token::create(bpffs).map_err(fail)?;
+        let why = format!("{} delegates the right to load programs", bpffs.display());
+        Ok(Self { token: Some(bpffs.into()), ..Self::new(Kind::Kernel, &why) })
+    }
+
+    fn new(kind: Kind, why: &str) -> Self {
+        Self { kind, why: why.into(), token: None }
+    }
+
+    /// A token for one load.
+    pub(crate) fn token(&self) -> Result<Option<Arc<Token>>, SysError> {
+        self.token.as_deref().map(|bpffs| Token::create(bpffs).map(Arc::new)).transpose()
     }
 
     /// The kernel engine where it can be used, else the embedded one.
     pub fn auto() -> Self {
         match Self::kernel() {
+            Ok(engine) if engine.token.is_some() => engine,
             Ok(engine) => {
                 Self { why: "this process may load programs into the kernel".into(), ..engine }
             }
@@ -71,7 +115,7 @@ impl Engine {
 
     /// The embedded engine, chosen for this reason.
     pub fn embedded_because(why: &str) -> Self {
-        Self { kind: Kind::Embedded, why: why.into() }
+        Self::new(Kind::Embedded, why)
     }
 
     /// `embedded` or `kernel`.

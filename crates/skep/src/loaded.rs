@@ -105,7 +105,7 @@ impl Object {
         let (programs, maps, struct_ops, notices, more) = match engine.kind() {
             Kind::Embedded => embedded(&resolved, &options)
                 .map_err(|e| LoadError::Embedded { object, source: Box::new(e) })?,
-            Kind::Kernel => kernel(&resolved, &options)
+            Kind::Kernel => kernel(&resolved, &options, engine)
                 .map_err(|e| LoadError::Kernel { object, source: Box::new(e) })?,
         };
         let pins = options.pins && engine.kind() == Kind::Kernel;
@@ -147,13 +147,18 @@ fn missing(program: &skep_vm::Program) -> Option<String> {
     })
 }
 
-fn kernel(resolved: &Resolved, options: &Options) -> Result<Live, skep_kernel::LoadError> {
+fn kernel(
+    resolved: &Resolved,
+    options: &Options,
+    engine: &Engine,
+) -> Result<Live, skep_kernel::LoadError> {
     let spec = resolved.spec();
     let load = skep_kernel::LoadOptions {
         pin_root: options.pins.then(|| options.pin_root.clone().unwrap_or_else(|| BPFFS.into())),
         maps: options.maps.clone(),
         targets: options.targets.clone(),
         device: options.device,
+        token: engine.token().map_err(skep_kernel::LoadError::Token)?,
         ..Default::default()
     };
     let live = skep_kernel::Object::load(resolved, &load)?;

@@ -14,6 +14,7 @@ pub use form::SectionLayout;
 use crate::{
     error::{LoadError, VerifierLog, until_nul},
     sys::{self, SysError},
+    token::Token,
 };
 
 /// BTF the kernel has accepted. Dropping it closes the descriptor; what refers to it keeps it.
@@ -58,18 +59,33 @@ impl Btf {
         layouts: &[SectionLayout],
         local: &HashSet<TypeId>,
     ) -> Result<Self, LoadError> {
+        Self::load_by(btf, layouts, local, None)
+    }
+
+    /// As [`Btf::load`], by the rights of a token.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Btf::load`].
+    pub fn load_by(
+        btf: &skep_btf::Btf,
+        layouts: &[SectionLayout],
+        local: &HashSet<TypeId>,
+        token: Option<&Token>,
+    ) -> Result<Self, LoadError> {
+        let token = token.map(AsFd::as_fd);
         let bytes = btf.to_bytes();
         let whole = form::kernel_form(&bytes, btf, layouts, local, &[]);
-        let first = match load_bytes(&whole) {
+        let first = match load_bytes(&whole, token) {
             Ok(fd) => return Ok(Self { fd, adapted: Vec::new() }),
             Err(e) => e,
         };
-        let missing = missing_kinds();
+        let missing = missing_kinds(token);
         if missing.is_empty() {
             return Err(first);
         }
         let adapted = form::kernel_form(&bytes, btf, layouts, local, &missing);
-        load_bytes(&adapted).map(|fd| Self { fd, adapted: missing })
+        load_bytes(&adapted, token).map(|fd| Self { fd, adapted: missing })
     }
 
     /// Kinds that this kernel does not know and that were replaced.
@@ -84,19 +100,19 @@ impl AsFd for Btf {
     }
 }
 
-fn missing_kinds() -> Vec<KindTag> {
-    let missing = |example: &[u32]| sys::btf_load(&example_btf(example), &mut []).is_err();
+fn missing_kinds(token: Option<BorrowedFd<'_>>) -> Vec<KindTag> {
+    let missing = |example: &[u32]| sys::btf_load(&example_btf(example), token, &mut []).is_err();
     let kinds = YOUNG_KINDS.iter().filter(|(_, example)| missing(example));
     kinds.map(|&(kind, _)| kind).collect()
 }
 
-fn load_bytes(bytes: &[u8]) -> Result<OwnedFd, LoadError> {
-    let source: SysError = match sys::btf_load(bytes, &mut []) {
+fn load_bytes(bytes: &[u8], token: Option<BorrowedFd<'_>>) -> Result<OwnedFd, LoadError> {
+    let source: SysError = match sys::btf_load(bytes, token, &mut []) {
         Ok(fd) => return Ok(fd),
         Err(e) => e,
     };
     let mut buffer = vec![0; 1 << 20];
-    let again = sys::btf_load(bytes, &mut buffer);
+    let again = sys::btf_load(bytes, token, &mut buffer);
     let truncated = matches!(&again, Err(e) if e.errno() == libc::ENOSPC);
     let log = VerifierLog { text: until_nul(&buffer), truncated };
     match again {

@@ -99,19 +99,19 @@ fn kinds_a_kernel_lacks_keep_their_numbers_and_sizes() {
 fn the_kernel_takes_both_forms() {
     require_kernel!(probe::can_load().into_result());
     let all: Vec<KindTag> = YOUNG_KINDS.iter().map(|&(kind, _)| kind).collect();
-    for missing in [missing_kinds(), all] {
+    for missing in [missing_kinds(None), all] {
         let (bytes, _) = in_kernel_form(&missing);
-        load_bytes(&bytes).unwrap_or_else(|e| match e {
+        load_bytes(&bytes, None).unwrap_or_else(|e| match e {
             LoadError::Btf { log, .. } => panic!("without {missing:?}: {}", log.text),
             other => panic!("{other}"),
         });
     }
-    assert!(load_bytes(&compiled().to_bytes()).is_err(), "as compiled it is not taken");
+    assert!(load_bytes(&compiled().to_bytes(), None).is_err(), "as compiled it is not taken");
     let local = HashSet::new();
     let loaded = Btf::load(&compiled(), &[layout()], &local).unwrap();
-    assert_eq!(loaded.adapted(), missing_kinds(), "probed by doing");
+    assert_eq!(loaded.adapted(), missing_kinds(None), "probed by doing");
     if crate::target::kernel_version() >= 0x06_00_00 {
-        assert_eq!(missing_kinds(), [], "Linux 6.0 has them all");
+        assert_eq!(missing_kinds(None), [], "Linux 6.0 has them all");
     }
 }
 
@@ -128,7 +128,7 @@ fn nonsense_is_refused_with_the_kernels_words() {
     require_kernel!(probe::can_load().into_result());
     // An INT of 3 bits in 4 bytes at bit offset 40.
     let bytes = form::section(&[1, 1 << 24, 4, 40 << 16 | 3], b"\0x\0");
-    let error = load_bytes(&bytes).unwrap_err();
+    let error = load_bytes(&bytes, None).unwrap_err();
     let LoadError::Btf { errno, summary, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*errno, libc::EINVAL);
     assert!(summary.contains("INT"), "{summary}");
@@ -138,7 +138,7 @@ fn nonsense_is_refused_with_the_kernels_words() {
 fn what_the_kernel_refuses_without_words_has_its_cause() {
     require_kernel!(probe::can_load().into_result());
     // More than the kernel takes (16 MiB): it does not even look.
-    let error = load_bytes(&vec![0; (16 << 20) + 1]).unwrap_err();
+    let error = load_bytes(&vec![0; (16 << 20) + 1], None).unwrap_err();
     let LoadError::Btf { errno, summary, log } = &error else { panic!("{error:?}") };
     assert_eq!((*errno, log.text.as_str()), (libc::E2BIG, ""));
     assert!(summary.contains("(os error 7)"), "{summary}");

@@ -35,6 +35,15 @@ pub struct Map {
     arena: Mutex<Option<Arc<Mapping>>>,
 }
 
+/// How a map is made, where that is not as for others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Making<'a> {
+    /// The interface whose hardware it lies in; 0 for none.
+    pub(crate) ifindex: u32,
+    /// The rights it is made by; `None` for those of the process.
+    pub(crate) token: Option<BorrowedFd<'a>>,
+}
+
 /// BTF for a map: the descriptor and the ids of its key and value types.
 #[derive(Clone, Copy, Debug)]
 pub struct MapBtf<'a> {
@@ -95,16 +104,16 @@ impl Map {
         inner: Option<&Self>,
         btf: Option<MapBtf<'_>>,
     ) -> Result<Self, MapError> {
-        Self::create_on(name, def, inner, btf, 0)
+        Self::create_on(name, def, inner, btf, Making::default())
     }
 
-    /// As [`Map::create`], in the hardware of an interface; 0 for none.
+    /// As [`Map::create`], with what only few maps need.
     pub(crate) fn create_on(
         name: &str,
         def: MapDef,
         inner: Option<&Self>,
         btf: Option<MapBtf<'_>>,
-        ifindex: u32,
+        making: Making<'_>,
     ) -> Result<Self, MapError> {
         let fail = |source| MapError { map: name.to_owned(), source };
         let def = adjust(def).map_err(fail)?;
@@ -112,7 +121,9 @@ impl Map {
             .filter(|b| b.value != 0 && !WITHOUT_BTF.contains(&def.map_type))
             .map(|b| (b.btf, b.key, b.value));
         let inner = inner.map(Self::as_fd);
-        let mut new = sys::MapCreate { name, def, inner, btf, kernel_value: None, ifindex };
+        let Making { ifindex, token } = making;
+        let kernel_value = None;
+        let mut new = sys::MapCreate { name, def, inner, btf, kernel_value, token, ifindex };
         let fd = match MapFd::create(&new) {
             Err(e) if refused_types(&e, &new) => {
                 new.btf = None;
@@ -138,9 +149,10 @@ impl Map {
         def: MapDef,
         btf: BorrowedFd<'_>,
         value: KernelValue<'_>,
+        token: Option<BorrowedFd<'_>>,
     ) -> Result<Self, MapError> {
         let (btf, kernel_value) = (Some((btf, 0, 0)), Some(value));
-        let new = sys::MapCreate { name, def, inner: None, btf, kernel_value, ifindex: 0 };
+        let new = sys::MapCreate { name, def, inner: None, btf, kernel_value, token, ifindex: 0 };
         let fail = |source| MapError { map: name.to_owned(), source };
         let fd = MapFd::create(&new).map_err(fail)?;
         Ok(Self { fd, name: name.to_owned(), def, arena: Mutex::default() })

@@ -35,6 +35,7 @@ fn make(def: MapDef, inner: Option<&Map>) -> Result<MapFd, SysError> {
         inner: inner.map(Map::as_fd),
         btf: None,
         kernel_value: None,
+        token: None,
         ifindex: 0,
     })
 }

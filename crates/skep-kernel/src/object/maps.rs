@@ -21,9 +21,10 @@ use super::{
 use crate::{
     btf::{Btf, SectionLayout},
     error::{LoadError, MapError},
-    map::{Map, MapBtf},
+    map::{Making, Map, MapBtf},
     program::Program,
     sys::{self, KernelValue, SysError},
+    token::Token,
 };
 
 /// Where the variables of global data lie, for the object's BTF.
@@ -100,7 +101,7 @@ pub(super) fn create_all(
             ));
         }
         let made = match plan.maps.get(&index) {
-            Some(prepared) => struct_ops(map, btf, prepared)?,
+            Some(prepared) => struct_ops(map, btf, prepared, options.token.as_deref())?,
             None => one(map, btf, options, pins)?,
         };
         maps.push(Some(Arc::new(made)));
@@ -127,7 +128,9 @@ fn one(
         }
         return Ok(map);
     }
-    let map = create(spec, btf, Device::of_maps(options.device))?;
+    let token = options.token.as_deref().map(AsFd::as_fd);
+    let making = Making { ifindex: Device::of_maps(options.device), token };
+    let map = create(spec, btf, making)?;
     if let Some(data) = &spec.data {
         fill_data(spec, &map, data)?;
     }
@@ -138,7 +141,7 @@ fn one(
     Ok(map)
 }
 
-fn create(spec: &MapSpec, btf: Option<&Btf>, ifindex: u32) -> Result<Map, LoadError> {
+fn create(spec: &MapSpec, btf: Option<&Btf>, making: Making<'_>) -> Result<Map, LoadError> {
     if spec.def.map_type.is_map_in_map() && spec.inner.is_none() {
         return Err(LoadError::MapDefinition {
             map: spec.name.clone(),
@@ -146,14 +149,14 @@ fn create(spec: &MapSpec, btf: Option<&Btf>, ifindex: u32) -> Result<Map, LoadEr
         });
     }
     // The template only gives the shape: it is closed when the outer map exists.
-    let inner = spec.inner.as_deref().map(|inner| create(inner, None, ifindex)).transpose()?;
+    let inner = spec.inner.as_deref().map(|inner| create(inner, None, making)).transpose()?;
     let id = |t: Option<skep_btf::TypeId>| t.map_or(0, |t| t.0);
     let map_btf = btf.map(|btf| MapBtf {
         btf: btf.as_fd(),
         key: id(spec.key_type),
         value: id(spec.value_type),
     });
-    Map::create_on(&spec.name, spec.def, inner.as_ref(), map_btf, ifindex).map_err(map_failed)
+    Map::create_on(&spec.name, spec.def, inner.as_ref(), map_btf, making).map_err(map_failed)
 }
 
 /// A map whose value is a structure of functions of the kernel.
@@ -161,6 +164,7 @@ fn struct_ops(
     spec: &MapSpec,
     btf: Option<&Btf>,
     prepared: &Prepared<'_>,
+    token: Option<&Token>,
 ) -> Result<Map, LoadError> {
     let btf = btf.ok_or_else(|| LoadError::MapDefinition {
         map: spec.name.clone(),
@@ -169,7 +173,8 @@ fn struct_ops(
     let def = MapDef { value_size: prepared.value_size(), ..spec.def };
     let module = prepared.module.map(AsFd::as_fd);
     let value = KernelValue { type_id: prepared.value_type, module };
-    let create = |def| Map::create_struct_ops(&spec.name, def, btf.as_fd(), value);
+    let token = token.map(AsFd::as_fd);
+    let create = |def| Map::create_struct_ops(&spec.name, def, btf.as_fd(), value, token);
     let error = match create(def) {
         Ok(map) => return Ok(map),
         Err(e) => e,

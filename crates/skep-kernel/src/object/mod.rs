@@ -20,6 +20,7 @@ use crate::{
     link::usdt::Specs,
     map::Map,
     program::{Program, ProgramTarget},
+    token::Token,
 };
 
 /// How to load.
@@ -37,6 +38,8 @@ pub struct LoadOptions {
     pub maps: Vec<(String, u32)>,
     /// The interface that XDP programs are loaded for; `None` for any.
     pub device: Option<Device>,
+    /// The rights that everything is made by; `None` for those of the process.
+    pub token: Option<Arc<Token>>,
     /// What programs attach to, by their names, where it is a function of a loaded program.
     pub targets: Vec<(String, ProgramTarget)>,
 }
@@ -49,6 +52,7 @@ impl Default for LoadOptions {
             pin_root: Some("/sys/fs/bpf".into()),
             maps: Vec::new(),
             device: None,
+            token: None,
             targets: Vec::new(),
         }
     }
@@ -107,7 +111,8 @@ impl Object {
     /// unpinned, again.
     pub fn load_spec(spec: &ObjectSpec, options: &LoadOptions) -> Result<Self, LoadError> {
         let mut notices = Vec::new();
-        let btf = load_btf(spec, &mut notices)?;
+        let token = options.token.as_deref();
+        let btf = load_btf(spec, token, &mut notices)?;
         let mut pins = maps::Pins::default();
         let kernel = KernelTypes::default();
         let plan = Plan::new(spec, &kernel, |map| maps::is_made(spec, map, options))?;
@@ -174,9 +179,13 @@ fn local_functions(spec: &ObjectSpec) -> HashSet<TypeId> {
 }
 
 /// Loads the object's BTF. A kernel that refuses it can still run most programs.
-fn load_btf(spec: &ObjectSpec, notices: &mut Vec<String>) -> Result<Option<Btf>, LoadError> {
+fn load_btf(
+    spec: &ObjectSpec,
+    token: Option<&Token>,
+    notices: &mut Vec<String>,
+) -> Result<Option<Btf>, LoadError> {
     let Some(btf) = &spec.btf else { return Ok(None) };
-    match Btf::load(btf, &maps::layouts(spec), &local_functions(spec)) {
+    match Btf::load_by(btf, &maps::layouts(spec), &local_functions(spec), token) {
         Ok(loaded) => {
             if !loaded.adapted().is_empty() {
                 let kinds: Vec<_> = loaded.adapted().iter().map(ToString::to_string).collect();

@@ -121,6 +121,7 @@ impl<'a> Job<'a> {
         let ground = self.ground;
         let mut load = ProgramLoad::new(&program.name, prog_type, &insns);
         load.fd_array = &fd_array;
+        load.token = ground.options.token.as_deref();
         load.attach_type = self.attach_type();
         load.license = &ground.spec.license;
         load.kernel_version = ground.spec.version.unwrap_or_else(target::kernel_version);

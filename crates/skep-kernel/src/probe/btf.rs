@@ -17,7 +17,7 @@ pub(super) struct Loaded {
 }
 
 fn load(builder: &Builder, id: TypeId) -> Result<Loaded, SysError> {
-    Ok(Loaded { fd: sys::btf_load(&builder.to_bytes(), &mut [])?, id })
+    Ok(Loaded { fd: sys::btf_load(&builder.to_bytes(), None, &mut [])?, id })
 }
 
 fn int(builder: &mut Builder) -> TypeId {

@@ -18,6 +18,7 @@ use crate::{
     error::{LoadError, VerifierLog, until_nul},
     link::usdt::Specs,
     sys::{self, ProgInfo, SysError, TestRun, TestRunOptions},
+    token::Token,
 };
 
 pub use functions::{FunctionError, ProgramTarget};
@@ -73,6 +74,8 @@ pub struct ProgramLoad<'a> {
     pub attach_fd: Option<BorrowedFd<'a>>,
     /// Descriptors that instructions name by index.
     pub fd_array: &'a [BorrowedFd<'a>],
+    /// The rights it is loaded by; `None` for those of the process.
+    pub token: Option<&'a Token>,
     /// Verifier log to keep of a *successful* load: 0 none, 1 brief, 2 all states, 4 statistics.
     pub log_level: u32,
 }
@@ -95,6 +98,7 @@ impl<'a> ProgramLoad<'a> {
             attach_btf_id: 0,
             attach_fd: None,
             fd_array: &[],
+            token: None,
             log_level: 0,
         }
     }
@@ -137,6 +141,7 @@ impl Program {
             attach_btf_id: new.attach_btf_id,
             attach_fd: new.attach_fd,
             fd_array: &fd_array,
+            token: new.token.map(AsFd::as_fd),
         };
         let (mut result, mut log) = match new.log_level {
             0 => (sys::prog_load(&load, 0, &mut []).0, VerifierLog::default()),

@@ -256,6 +256,11 @@ blocks! {
         map_fd: u32,
         flags: u32,
     }
+    /// A token from a mount of bpffs.
+    TokenCreateAttr, 8 {
+        flags: u32,
+        bpffs_fd: u32,
+    }
     /// A reader of an iterator's link.
     IterCreateAttr, 8 {
         link_fd: u32,
@@ -301,4 +306,5 @@ commands! {
     LinkDetach(LinkFd) = 34, "BPF_LINK_DETACH";
     ProgBindMap(BindMapAttr) = 35, "BPF_PROG_BIND_MAP";
     StreamRead(StreamReadAttr) = 37, "BPF_PROG_STREAM_READ_BY_FD";
+    TokenCreate(TokenCreateAttr) = 36, "BPF_TOKEN_CREATE";
 }

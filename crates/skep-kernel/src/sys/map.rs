@@ -6,7 +6,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use super::{
     SysError, addr, addr_mut,
     attr::{self, Attr},
-    bpf, bpf_fd, len32, obj, obj_name, possible_cpus, raw,
+    bpf, bpf_fd,
+    btf::token,
+    len32, obj, obj_name, possible_cpus, raw,
 };
 use skep_abi::{MapDef, MapFlags, MapType};
 
@@ -20,6 +22,7 @@ pub(crate) struct MapCreate<'a> {
     pub(crate) btf: Option<(BorrowedFd<'a>, u32, u32)>,
     /// Of `struct_ops`, the value's type in the kernel.
     pub(crate) kernel_value: Option<KernelValue<'a>>,
+    pub(crate) token: Option<BorrowedFd<'a>>,
     /// The interface in whose hardware it lives; 0 for none.
     pub(crate) ifindex: u32,
 }
@@ -64,12 +67,13 @@ impl MapFd {
             Some(_) => def.flags.with(MapFlags::VTYPE_BTF_OBJ_FD),
             None => def.flags,
         };
+        let (map_token_fd, by_token) = token(new.token);
         let mut attr = attr::MapCreate(attr::MapCreateAttr {
             map_type: def.map_type.0,
             key_size: def.key_size,
             value_size: def.value_size,
             max_entries: def.max_entries,
-            map_flags: flags.0,
+            map_flags: flags.0 | by_token,
             inner_map_fd: new.inner.map_or(0, raw),
             numa_node: if def.flags.contains(MapFlags::NUMA_NODE) { def.numa_node } else { 0 },
             map_name: obj_name(new.name),
@@ -80,7 +84,7 @@ impl MapFd {
             map_extra: def.extra,
             btf_vmlinux_value_type_id: new.kernel_value.map_or(0, |value| value.type_id),
             value_type_btf_obj_fd: module.map_or(0, |fd| fd.as_raw_fd()),
-            ..Default::default()
+            map_token_fd,
         });
         // SAFETY: BPF_MAP_CREATE reads no memory besides `attr` and returns a new descriptor.
         let fd = unsafe { bpf_fd(&mut attr) }?;

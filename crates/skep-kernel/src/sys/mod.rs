@@ -33,7 +33,7 @@ use std::{
 };
 
 use attr::Attr;
-pub(crate) use btf::btf_load;
+pub(crate) use btf::{btf_load, token_create};
 pub(crate) use call::Call;
 use call::{issue, issue_fd};
 pub use error::{ENOTSUPP, SysError};

@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use super::btf::token;
 use super::{
     SysError, addr, addr_mut, attr, bpf, bpf_fd, from_obj_name, len32, obj, obj_name, raw,
 };
@@ -32,6 +33,7 @@ pub(crate) struct ProgLoad<'a> {
     pub(crate) attach_fd: Option<BorrowedFd<'a>>,
     /// Descriptors, 4 bytes each, that instructions name by index.
     pub(crate) fd_array: &'a [u8],
+    pub(crate) token: Option<BorrowedFd<'a>>,
 }
 
 const SLOT: usize = 8;
@@ -46,6 +48,7 @@ pub(crate) fn prog_load(
     log: &mut [u8],
 ) -> (Result<OwnedFd, SysError>, Option<usize>) {
     let btf = new.btf.is_some();
+    let (prog_token_fd, by_token) = token(new.token);
     let mut attr = attr::ProgLoad(attr::ProgLoadAttr {
         prog_type: new.prog_type,
         insn_cnt: len32(new.insns.len() / SLOT),
@@ -55,7 +58,7 @@ pub(crate) fn prog_load(
         log_size: len32(log.len()),
         log_buf: addr_mut(log),
         kern_version: new.kern_version,
-        prog_flags: new.flags,
+        prog_flags: new.flags | by_token,
         prog_name: obj_name(new.name),
         prog_ifindex: new.ifindex,
         expected_attach_type: new.expected_attach_type,
@@ -69,6 +72,7 @@ pub(crate) fn prog_load(
         attach_btf_id: new.attach_btf_id,
         attach_fd: new.attach_fd.map_or(0, raw),
         fd_array: addr(new.fd_array),
+        prog_token_fd,
         ..Default::default()
     });
     // SAFETY: counts are the lengths of the borrowed slices divided by the size of a record, the

@@ -134,9 +134,14 @@ pub struct EngineArgs {
     /// Where programs run.
     #[arg(long, value_name = "ENGINE", value_enum, default_value_t)]
     pub engine: EngineChoice,
-    /// Types of the target kernel for CO-RE: a BTF file, or an ELF file with .BTF.
-    #[arg(long, value_name = "FILE")]
+    /// Types of the target kernel for CO-RE: a BTF file, an ELF file with .BTF, or a directory laid
+    /// out as BTFHub's archive that has the running kernel's.
+    #[arg(long, value_name = "FILE|DIR")]
     pub btf: Option<PathBuf>,
+    /// Load by the rights that this bpf file system delegates to the user namespace; without it
+    /// /sys/fs/bpf is looked at, or what LIBBPF_BPF_TOKEN_PATH names, when other rights are missing.
+    #[arg(long, value_name = "DIR")]
+    pub token: Option<PathBuf>,
     /// Pin the maps that the object asks to pin, below this directory of a bpf file system;
     /// without it nothing is pinned.
     #[arg(long, value_name = "DIR")]
@@ -249,12 +254,16 @@ impl EngineArgs {
         }
     }
 
+    fn kernel(&self) -> Result<Engine, skep::EngineError> {
+        self.token.as_deref().map_or_else(Engine::kernel, Engine::kernel_by_token)
+    }
+
     /// The engine by this choice.
     pub fn engine(&self, choice: EngineChoice) -> anyhow::Result<Engine> {
         match choice {
-            EngineChoice::Auto => Ok(Engine::auto()),
+            EngineChoice::Auto if self.token.is_none() => Ok(Engine::auto()),
             EngineChoice::Embedded => Ok(Engine::embedded()),
-            EngineChoice::Kernel => Engine::kernel().map_err(|e| {
+            EngineChoice::Kernel | EngineChoice::Auto => self.kernel().map_err(|e| {
                 Cannot {
                     missing: e.to_string(),
                     hint: "run as root, or use --engine embedded with --pcap or --iface".into(),
