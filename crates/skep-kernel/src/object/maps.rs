@@ -156,7 +156,24 @@ fn create(spec: &MapSpec, btf: Option<&Btf>, making: Making<'_>) -> Result<Map, 
         key: id(spec.key_type),
         value: id(spec.value_type),
     });
-    Map::create_on(&spec.name, spec.def, inner.as_ref(), map_btf, making).map_err(map_failed)
+    let create = |def| Map::create_on(&spec.name, def, inner.as_ref(), map_btf, making);
+    match create(spec.def) {
+        // Arrays are mapped into processes from Linux 5.5 on; variables work without.
+        Err(e) if flags_refused(&e.source) && spec.data.is_some() => {
+            let flags = MapFlags(spec.def.flags.0 & !MapFlags::MMAPABLE.0);
+            match flags == spec.def.flags {
+                true => Err(e),
+                false => create(MapDef { flags, ..spec.def }),
+            }
+        }
+        done => done,
+    }
+    .map_err(map_failed)
+}
+
+/// Did the kernel, and nothing before it, say that a flag is unknown?
+fn flags_refused(e: &SysError) -> bool {
+    e.command == "BPF_MAP_CREATE" && e.errno() == libc::EINVAL
 }
 
 /// A map whose value is a structure of functions of the kernel.
@@ -180,7 +197,7 @@ fn struct_ops(
         Err(e) => e,
     };
     let without_link = MapDef { flags: MapFlags(def.flags.0 & !MapFlags::LINK.0), ..def };
-    if without_link != def && error.errno() == libc::EINVAL && create(without_link).is_ok() {
+    if without_link != def && flags_refused(&error.source) && create(without_link).is_ok() {
         return Err(LoadError::MapDefinition {
             map: spec.name.clone(),
             reason: "this kernel has no links for struct_ops: it takes the map only from section \

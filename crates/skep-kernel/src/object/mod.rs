@@ -4,6 +4,7 @@ mod externs;
 mod kernel;
 mod maps;
 mod more;
+mod older;
 mod programs;
 mod struct_ops;
 

@@ -18,6 +18,7 @@ use super::{
     LoadOptions,
     externs::{Externs, FdArray},
     kernel::KernelTypes,
+    older,
     struct_ops::{Plan, is_struct_ops},
 };
 use crate::{
@@ -117,6 +118,7 @@ impl<'a> Job<'a> {
         };
         let mut modules = FdArray::default();
         let insns = self.patched(&mut modules)?;
+        let old_reads;
         let fd_array = modules.fds();
         let ground = self.ground;
         let mut load = ProgramLoad::new(&program.name, prog_type, &insns);
@@ -142,6 +144,20 @@ impl<'a> Job<'a> {
             Ok(loaded) => return Ok(loaded),
             Err(e) => e,
         };
+        if let LoadError::Rejected { log, .. } = &error
+            && let Some(insns) = older::with_old_reads(&insns, &log.text)
+        {
+            old_reads = insns;
+            load.insns = &old_reads;
+            match Program::load(&load) {
+                Ok(loaded) => {
+                    let name = &program.name;
+                    notices.push(format!("program '{name}': reads memory by the older helper"));
+                    return Ok(loaded);
+                }
+                Err(e) => error = e,
+            }
+        }
         for fallback in [Self::without_attach_type, Self::without_types] {
             let Some(notice) = fallback(self, &mut load, &error) else { continue };
             match Program::load(&load) {

@@ -9,7 +9,13 @@ use skep_object::spec::{
 use skep_testing::require_kernel;
 
 use super::*;
-use crate::{TestRunOptions, probe};
+use crate::{
+    TestRunOptions, probe,
+    sys::{
+        Call,
+        fake::{Answer, Fake},
+    },
+};
 
 fn slot(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Slot {
     Slot { code, dst, src, off, imm }
@@ -222,4 +228,28 @@ fn a_map_in_map_without_template_is_an_error_before_the_kernel_is_asked() {
     let outer = map("outer", MapType::HASH_OF_MAPS, 2);
     let error = Object::load_spec(&spec(vec![], vec![outer]), &LoadOptions::default());
     assert!(matches!(error, Err(LoadError::MapDefinition { .. })));
+}
+
+/// As on a kernel before 5.5.
+#[test]
+fn variables_work_where_arrays_cannot_be_mapped() {
+    require_kernel!(probe::can_load().into_result());
+    let mut data = map(".data", MapType::ARRAY, 1);
+    data.def.flags = MapFlags::MMAPABLE;
+    (data.origin, data.data) = (MapOrigin::Data, Some(7u64.to_ne_bytes().to_vec()));
+    let relocs = [(0, RelocTarget::MapValue { map: 0, offset: 0 })];
+    let object = spec(vec![program("reads", read_global(), &relocs)], vec![data]);
+    let flags =
+        |attr: &[u8]| attr.get(16..20).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+    let fake = Fake::new(move |call, _| match call {
+        Call::Bpf { name: "BPF_MAP_CREATE", attr, .. }
+            if flags(attr).is_some_and(|f| f & MapFlags::MMAPABLE.0 != 0) =>
+        {
+            Answer::Errno(libc::EINVAL)
+        }
+        _ => Answer::Kernel,
+    });
+    let live = Object::load_spec(&object, &LoadOptions::default()).unwrap();
+    drop(fake);
+    assert_eq!(run(&live, "reads"), 7);
 }
