@@ -226,8 +226,73 @@ fn without_rights_the_error_says_what_is_missing() {
 }
 
 #[test]
+fn no_command_works_without_rights_or_fails_without_a_hint() {
+    let commands = [
+        "prog show",
+        "prog show id 1",
+        "prog dump xlated id 1",
+        "prog dump jited id 1",
+        "prog load examples/classify.bpf.o /sys/fs/bpf/never",
+        "prog loadall examples/classify.bpf.o /sys/fs/bpf/never",
+        "prog attach id 1 flow_dissector",
+        "prog detach id 1 flow_dissector",
+        "prog run id 1",
+        "prog profile id 1 duration 1ms",
+        "prog tracelog --duration 1ms",
+        "prog tracelog stderr id 1",
+        "prog pin id 1 /sys/fs/bpf/never",
+        "map show",
+        "map dump id 1",
+        "map lookup id 1 key 1",
+        "map update id 1 key 1 value 1",
+        "map delete id 1 key 1",
+        "map getnext id 1",
+        "map create /sys/fs/bpf/never type hash key 4 value 4 entries 1",
+        "map event_pipe id 1 --duration 1ms",
+        "map peek id 1",
+        "map push id 1 value 1",
+        "map pop id 1",
+        "map freeze id 1",
+        "link show",
+        "link detach id 1",
+        "iter pin tests/data/objects/links.bpf.o /sys/fs/bpf/never",
+        "perf show",
+        "btf list",
+        "btf dump id 1",
+        "btf dump prog id 1",
+        "btf dump map id 1",
+        "top -n 1",
+        "tree",
+    ];
+    for command in commands {
+        let Some((code, _, err)) = as_nobody(&command.split(' ').collect::<Vec<_>>()) else {
+            require_kernel!(Err::<(), _>("this process cannot become another user".to_owned()));
+            return;
+        };
+        assert_eq!(code, 3, "{command}: {err}");
+        assert!(err.contains("\nhint: "), "{command}: {err}");
+    }
+}
+
+#[test]
 fn wrong_words_are_wrong_usage() {
-    for words in ["prog show nonsense 1", "map show id", "link show tag 00", "map lookup"] {
+    for words in [
+        "prog show nonsense 1",
+        "map show id",
+        "link show tag 00",
+        "map lookup",
+        "prog run",
+        "prog profile",
+        "prog tracelog sideways",
+        "prog load object",
+        "map create /sys/fs/bpf/never type hash colour red",
+        "map create /sys/fs/bpf/never type nothing",
+        "map event_pipe id 1 --lines many",
+        "iter pin object",
+        "top --sort colour",
+        "tree --pid me",
+        "perf show id 1",
+    ] {
         assert_eq!(run(&words.split(' ').collect::<Vec<_>>()).code, 2, "{words}");
     }
 }

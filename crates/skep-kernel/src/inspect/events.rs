@@ -39,15 +39,17 @@ const CARRIERS: &[&str] = &["anon_inode:[perf_event]", "anon_inode:bpf-raw-trace
 /// `EPERM` without `CAP_SYS_ADMIN`.
 #[doc(alias = "BPF_TASK_FD_QUERY")]
 pub fn event_programs() -> Result<Vec<EventProgram>, SysError> {
+    // A descriptor that nobody has: only rights are asked for.
+    match sys::task_fd_query(std::process::id(), u32::MAX) {
+        Err(e) if matches!(e.errno(), libc::EPERM | libc::EACCES) => return Err(e),
+        _ => {}
+    }
     let mut found = Vec::new();
     for (pid, process) in super::owners::processes() {
         for fd in carriers(&process) {
-            match sys::task_fd_query(pid, fd) {
-                Ok(raw) => found.push(of_raw(pid, fd, raw)),
-                Err(e) if matches!(e.errno(), libc::EPERM | libc::EACCES) => return Err(e),
-                // Gone meanwhile, without a program, or of a kind that has no answer.
-                Err(_) => {}
-            }
+            // Gone meanwhile, without a program, or of a kind that has no answer.
+            let Ok(raw) = sys::task_fd_query(pid, fd) else { continue };
+            found.push(of_raw(pid, fd, raw));
         }
     }
     Ok(found)
