@@ -108,7 +108,7 @@ impl Link {
     /// # Errors
     ///
     /// `EINVAL` when this is not the link of an iterator.
-    pub fn read_iter(&self) -> Result<std::fs::File, skep_kernel::SysError> {
+    pub fn read_iter(&self) -> Result<skep_kernel::link::IterReader, skep_kernel::SysError> {
         self.live.read_iter()
     }
 

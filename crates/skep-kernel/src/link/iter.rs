@@ -1,6 +1,9 @@
 //! Iterators: programs that walk over what the kernel has, and are read.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::{
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+};
 
 use skep_abi::AttachType;
 use skep_btf::{Func, Kind, KindTag};
@@ -10,7 +13,7 @@ use crate::{
     error::TargetError,
     map::Map,
     program::Program,
-    sys::{self, LinkExtra, LinkTarget},
+    sys::{self, LinkExtra, LinkTarget, SysError},
     target,
 };
 
@@ -112,4 +115,54 @@ pub fn attach_iter(program: &Program, target: IterTarget<'_>) -> Result<Link, At
     let (attach_type, extra) = (AttachType::TRACE_ITER.0, LinkExtra::Iter(&info));
     let link = sys::link_create_with(program.as_fd(), none, attach_type, extra);
     Ok(Link::new(Held::Fd(link.map_err(|source| refused(program, &hook, source))?), hook))
+}
+
+/// What an iterator gives, from one walk.
+#[derive(Debug)]
+pub struct IterReader {
+    fd: OwnedFd,
+    hook: String,
+}
+
+/// Reading failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{hook}")]
+struct ReadError {
+    hook: String,
+    source: SysError,
+}
+
+impl IterReader {
+    pub(super) fn new(link: BorrowedFd<'_>, hook: &str) -> Result<Self, SysError> {
+        Ok(Self { fd: sys::iter_create(link)?, hook: hook.to_owned() })
+    }
+}
+
+impl Read for IterReader {
+    /// After a million objects of which the program has printed nothing the kernel asks to be asked
+    /// again (`bpf_seq_read`, kernel/bpf/bpf_iter.c): that is done here, a thousand times at most.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut tries = 0;
+        loop {
+            match sys::read(self.fd.as_fd(), buffer) {
+                Err(e) if e.errno() == libc::EAGAIN && tries < 1000 => tries += 1,
+                Err(source) => {
+                    let hook = self.hook.clone();
+                    // Who reads to the end goes on for ever after an interruption; this was enough.
+                    let kind = match source.source.kind() {
+                        io::ErrorKind::Interrupted => io::ErrorKind::Other,
+                        kind => kind,
+                    };
+                    return Err(io::Error::new(kind, ReadError { hook, source }));
+                }
+                Ok(count) => return Ok(count),
+            }
+        }
+    }
+}
+
+impl AsFd for IterReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }

@@ -34,7 +34,7 @@ pub mod usdt;
 mod xdp;
 
 use std::{
-    fmt, fs,
+    fmt,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
     sync::Arc,
@@ -50,7 +50,7 @@ pub use event::{Access, Breakpoint, PerfEvent, Rate, attach_perf_event, attach_p
 pub use event_name::EventNameError;
 pub use hooks::{Hook, Needs, Target, attach, attach_with, hook};
 pub use infrared::attach_infrared;
-pub use iter::{CgroupOrder, IterTarget, attach_iter, iter_targets};
+pub use iter::{CgroupOrder, IterReader, IterTarget, attach_iter, iter_targets};
 pub use kprobe::{
     Kprobe, KprobeMulti, attach_kprobe, attach_kprobe_by_tracefs, attach_kprobe_multi,
     attach_ksyscall,
@@ -393,15 +393,15 @@ impl Link {
         }
     }
 
-    /// Reads what an iterator gives: it walks once, from the beginning, while the file is read.
+    /// Reads what an iterator gives: it walks once, from the beginning, while it is read.
     ///
     /// # Errors
     ///
     /// `EINVAL` when this is not the link of an iterator.
     #[doc(alias = "BPF_ITER_CREATE")]
-    pub fn read_iter(&self) -> Result<fs::File, SysError> {
+    pub fn read_iter(&self) -> Result<IterReader, SysError> {
         match &self.held {
-            Held::Fd(link) => sys::iter_create(link.as_fd()).map(fs::File::from),
+            Held::Fd(link) => IterReader::new(link.as_fd(), &self.hook),
             _ => {
                 let hint = "only an iterator's link can be read";
                 Err(SysError::errno_of("BPF_ITER_CREATE", libc::EINVAL, hint))

@@ -303,7 +303,7 @@ fn iterators() {
         std::io::read_to_string(link.read_iter()?)?;
         Ok(())
     };
-    sweep_alone(read, &["program 'swept'", "BPF_ITER_CREATE"], &[]);
+    sweep_alone(read, &["program 'swept'", "BPF_ITER_CREATE", "iterator"], &[]);
 }
 
 fn tool(name: &str, arguments: &str) -> String {
@@ -351,7 +351,7 @@ fn xdp() {
     let xdp = program(ProgType::XDP, None);
     let generic = ("BPF_LINK_CREATE", 0, "over netlink, or in generic mode");
     let attach = |on| Ok(link::attach_xdp(&xdp, on, XdpMode::Auto)?.detach()?);
-    on_device(attach, &[generic]);
+    on_device(attach, &[generic, ANSWERED, WORDLESS, OWNERLESS]);
     let attach = |on| Ok(link::attach_xdp_netlink(&xdp, on, XdpMode::Generic)?.detach()?);
     on_device(attach, &[ANSWERED, WORDLESS, OWNERLESS]);
 }
@@ -362,7 +362,7 @@ fn tc() {
     let tc = program(ProgType::SCHED_CLS, None);
     let filter = ("BPF_LINK_CREATE", 0, "a filter of the clsact qdisc");
     let attach = |on| Ok(link::attach_tc(&tc, on, Direction::Ingress)?.detach()?);
-    on_device(attach, &[filter]);
+    on_device(attach, &[filter, ANSWERED, WORDLESS]);
     let attach = |on| Ok(link::attach_tc_clsact(&tc, on, Direction::Egress)?.detach()?);
     on_device(attach, &[ANSWERED, WORDLESS]);
 }

@@ -74,6 +74,14 @@ fn wait(fds: &[BorrowedFd<'_>], events: i16, timeout: Duration) -> Result<bool, 
     }
 }
 
+/// Reads what is there; 0 at the end.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, SysError> {
+    let most = buffer.len();
+    // SAFETY: passes no address but the buffer's.
+    let got = unsafe { issue(&mut Call::Read { fd, buffer }) }?;
+    Ok(usize::try_from(got).unwrap_or(0).min(most))
+}
+
 /// All of a file that the kernel, or an installation, tells about itself in.
 ///
 /// # Errors

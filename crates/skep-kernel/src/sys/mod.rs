@@ -39,7 +39,7 @@ use call::{issue, issue_fd};
 pub use error::{ENOTSUPP, SysError};
 pub use fs::pidfd;
 pub(crate) use fs::{
-    append_file, detached_mount, epoll_add, epoll_create, map_file, read_file, read_link,
+    append_file, detached_mount, epoll_add, epoll_create, map_file, read, read_file, read_link,
     read_text, wait_readable, wait_writable,
 };
 pub(crate) use hook::{
