@@ -306,7 +306,7 @@ pub struct Member<'a> {
 /// An enumeration.
 #[derive(Clone, Copy, Debug)]
 pub struct Enum<'a> {
-    /// Size in bytes.
+    /// Size in bytes; 0 when it is only declared.
     pub size: u32,
     /// Are the values signed?
     pub signed: bool,

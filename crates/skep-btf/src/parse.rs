@@ -257,7 +257,7 @@ impl<'a> Scan<'a> {
             }
             _ => {}
         }
-        fields(tag, third, head, place)?;
+        fields(tag, (third, vlen), head, place)?;
         Ok(TYPE_WORDS + payload)
     }
 
@@ -315,12 +315,19 @@ impl Place {
 }
 
 /// Checks what only some kinds have.
-fn fields(tag: KindTag, size: u32, head: &[Bytes4], place: Place) -> Result<(), BtfError> {
+fn fields(
+    tag: KindTag,
+    (size, vlen): (u32, u32),
+    head: &[Bytes4],
+    place: Place,
+) -> Result<(), BtfError> {
     let one_of = |known: &[u32]| match known.contains(&size) {
         true => Ok(()),
         false => Err(place.bad(tag, "a size of", size)),
     };
     match tag {
+        // Declared and never defined: clang knows no size.
+        KindTag::Enum | KindTag::Enum64 if (size, vlen) == (0, 0) => Ok(()),
         KindTag::Enum | KindTag::Enum64 => one_of(&[1, 2, 4, 8]),
         KindTag::Float => one_of(&[2, 4, 8, 12, 16]),
         KindTag::Int => {

@@ -115,7 +115,7 @@ impl Btf {
         Ok(match ty.kind {
             Kind::Int(int) => int.size,
             Kind::Ptr(_) => self.pointer_size(),
-            Kind::Enum(e) | Kind::Enum64(e) => e.size,
+            Kind::Enum(e) | Kind::Enum64(e) => e.size.max(1),
             Kind::Float { size } => size.min(16),
             Kind::Array(array) => self.align_memo(array.element, depth, memo)?,
             Kind::Var(var) => self.align_memo(var.ty, depth, memo)?,

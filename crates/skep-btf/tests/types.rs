@@ -272,6 +272,18 @@ fn sizes_and_alignments() {
 }
 
 #[test]
+fn an_enumeration_may_be_declared_only() {
+    let mut b = Builder::new();
+    let later = b.enumeration("later", 0, &[]);
+    let user = b.structure("user", 0, &[member("what", later, 0)]);
+    let btf = b.finish().expect("what clang makes of `enum later;`");
+    assert_eq!((btf.size_of(later), btf.align_of(user)), (Ok(0), Ok(1)));
+    assert!(skep_btf::value::encode(&btf, later, "1").is_err());
+    assert!(skep_btf::value::decode(&btf, later, &[]).is_ok());
+    assert!(skep_btf::c::header(&btf).to_string().contains("enum later;"));
+}
+
+#[test]
 fn types_are_found_by_name_and_by_essential_name() {
     let mut b = Builder::new();
     let names = ["task", "task___v2", "task", "other", "task___v3", "a___b___c"];

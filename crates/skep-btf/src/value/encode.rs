@@ -137,6 +137,8 @@ impl<'a> Encoder<'a> {
     ) -> Result<Vec<u8>, EncodeError> {
         let (min, max) = match bits {
             128.. => (i128::MIN, i128::MAX),
+            // An enumeration that is only declared.
+            0 => (0, 0),
             // The sign of `char` differs between machines.
             8 if signed => (-128, 255),
             _ if signed => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),

@@ -147,6 +147,8 @@ impl<'a> Rewrite<'a> {
             KindTag::Enum64 if missing => {
                 out.extend([name, KindTag::Int.number() << 24, size_or_type, size_or_type * 8]);
             }
+            // Declared only: the kernel wants a size all the same.
+            KindTag::Enum if size_or_type == 0 => out.extend([name, info, 4]),
             // Signed enums came together with the 64-bit ones.
             KindTag::Enum if self.missing.contains(&KindTag::Enum64) => {
                 out.extend([name, info & !(1 << 31), size_or_type]);

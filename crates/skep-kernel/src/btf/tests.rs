@@ -48,6 +48,7 @@ fn compiled() -> skep_btf::Btf {
         vec![s("tag"), info(KindTag::DeclTag, 0), 3, u32::MAX], // 15: of what stays
         vec![0, info(KindTag::FuncProto, 0), 1],       // 16
         vec![s("hidden"), info(KindTag::Func, 1), 16], // 17: global
+        vec![s("later"), info(KindTag::Enum, 0), 0],   // 18: declared only
     ];
     skep_btf::Btf::parse(&form::section(&words.concat(), &strings.0)).unwrap()
 }
