@@ -149,7 +149,7 @@ fn create(spec: &MapSpec, btf: Option<&Btf>, making: Making<'_>) -> Result<Map, 
         });
     }
     // The template only gives the shape: it is closed when the outer map exists.
-    let inner = spec.inner.as_deref().map(|inner| create(inner, None, making)).transpose()?;
+    let inner = spec.inner.as_deref().map(|inner| create(inner, btf, making)).transpose()?;
     let id = |t: Option<skep_btf::TypeId>| t.map_or(0, |t| t.0);
     let map_btf = btf.map(|btf| MapBtf {
         btf: btf.as_fd(),
