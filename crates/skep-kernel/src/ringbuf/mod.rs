@@ -39,6 +39,8 @@ pub struct RingConsumer {
     producer: Mapping,
     page: usize,
     size: u64,
+    /// The kernel's position as last seen. Looking is dear while programs write: every CPU moves it.
+    end: u64,
     record: Vec<u8>,
     taken: u64,
 }
@@ -66,7 +68,7 @@ impl RingConsumer {
         let len = page + 2 * size as usize;
         let producer = Mapping::new(map.as_fd(), page, len, false).map_err(fail)?;
         let size = u64::from(size);
-        Ok(Self { map, consumer, producer, page, size, record: Vec::new(), taken: 0 })
+        Ok(Self { map, consumer, producer, page, size, end: 0, record: Vec::new(), taken: 0 })
     }
 
     /// The map.
@@ -80,8 +82,10 @@ impl RingConsumer {
     pub fn next(&mut self) -> Option<&[u8]> {
         loop {
             let at = self.consumer.load_u64(0);
-            let end = self.producer.load_u64(0);
-            if at >= end {
+            if at >= self.end {
+                self.end = self.producer.load_u64(0);
+            }
+            if at >= self.end {
                 return None;
             }
             let offset = self.record_at(at)?;
