@@ -69,6 +69,12 @@ impl Link {
         self.live.hook()
     }
 
+    /// What is less than was asked for, one sentence each: arguments of a static probe that the
+    /// program cannot read.
+    pub fn notices(&self) -> &[String] {
+        self.live.notices()
+    }
+
     /// Pins the link at a path of a bpf file system, so that the program stays attached when this
     /// is dropped.
     ///

@@ -267,6 +267,9 @@ pub fn attached(
     }
     let all: Vec<&Attached> = sessions.iter().map(|s| &s.attached).collect();
     Attached::check(&all)?;
+    for (program, link) in all.iter().flat_map(|one| &one.links) {
+        link.notices().iter().for_each(|notice| eprintln!("note: program {program}: {notice}"));
+    }
     if let Some(directory) = &shared.args.pin {
         let links = Attached::pin(&all, directory)?;
         let place = directory.display();

@@ -98,7 +98,7 @@ fn parse_arg(arch: Arch, text: &str) -> Result<Arg, &'static str> {
         "2" => 2,
         "4" => 4,
         "8" => 8,
-        _ if size.ends_with('f') => return Err("floating point: programs cannot read that"),
+        _ if size.ends_with('f') => return Err("it is floating point"),
         _ => return Err("its size is not 1, 2, 4 or 8"),
     };
     let place = match arch {
