@@ -331,7 +331,8 @@ fn fields(
         KindTag::Enum | KindTag::Enum64 => one_of(&[1, 2, 4, 8]),
         KindTag::Float => one_of(&[2, 4, 8, 12, 16]),
         KindTag::Int => {
-            one_of(&[1, 2, 4, 8, 16])?;
+            // rustc describes its unit type as an integer without bits.
+            one_of(&[0, 1, 2, 4, 8, 16])?;
             let [_, shift, _, bits] =
                 head.first().map_or([0; 4], |&word| value(word).to_be_bytes());
             if u32::from(shift) + u32::from(bits) > size * 8 {

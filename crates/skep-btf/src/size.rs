@@ -113,7 +113,7 @@ impl Btf {
     ) -> Result<u32, SizeError> {
         let ty = self.get(at).ok_or(SizeError::NoSuchType(at))?;
         Ok(match ty.kind {
-            Kind::Int(int) => int.size,
+            Kind::Int(int) => int.size.max(1),
             Kind::Ptr(_) => self.pointer_size(),
             Kind::Enum(e) | Kind::Enum64(e) => e.size.max(1),
             Kind::Float { size } => size.min(16),

@@ -137,7 +137,7 @@ impl<'a> Encoder<'a> {
     ) -> Result<Vec<u8>, EncodeError> {
         let (min, max) = match bits {
             128.. => (i128::MIN, i128::MAX),
-            // An enumeration that is only declared.
+            // An enumeration that is only declared, or Rust's unit.
             0 => (0, 0),
             // The sign of `char` differs between machines.
             8 if signed => (-128, 255),

@@ -163,3 +163,20 @@ fn text_that_is_no_value_says_why() {
         assert_eq!(encode(&btf, id(name), text).unwrap_err().to_string(), want, "{name} {text}");
     }
 }
+
+/// rustc describes `()` as an integer of no bytes.
+#[test]
+fn a_unit_is_an_integer_without_bytes() {
+    for encoding in [Encoding::UNSIGNED, Encoding::SIGNED] {
+        let mut types = Builder::new();
+        let unit = types.int("()", 0, encoding);
+        let member = |name, bit_offset| Member { name, ty: unit, bit_offset, bitfield_size: 0 };
+        let holder = types.structure("Holder", 0, &[member("a", 0), member("b", 0)]);
+        let btf = types.finish().unwrap();
+        assert_eq!((btf.size_of(unit), btf.align_of(holder)), (Ok(0), Ok(1)));
+        assert_eq!(decode(&btf, unit, &[]).unwrap(), Value::Int(0));
+        assert_eq!(encode(&btf, unit, "0").unwrap(), [0; 0]);
+        assert!(encode(&btf, unit, "1").is_err());
+        assert!(crate::c::header(&btf).to_string().contains("Holder"));
+    }
+}

@@ -83,6 +83,12 @@ fn rewrite(
     Some(section(&out, strings))
 }
 
+/// May the kernel's types be called so (`btf_name_valid_identifier`, kernel/bpf/btf.c)?
+fn is_identifier(name: &str) -> bool {
+    let first = name.bytes().next().is_none_or(|b| b.is_ascii_alphabetic() || b == b'_');
+    first && name.len() < 128 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 struct Rewrite<'a> {
     btf: &'a Btf,
     layouts: HashMap<TypeId, &'a SectionLayout>,
@@ -141,6 +147,8 @@ impl<'a> Rewrite<'a> {
                 out.extend(filler(0));
             }
             KindTag::Float if missing => out.extend(filler(size_or_type)),
+            // Rust's unit type, which no kernel takes for an integer.
+            KindTag::Int if size_or_type == 0 => out.extend(filler(0)),
             KindTag::TypeTag if missing => {
                 out.extend([0, KindTag::Const.number() << 24, size_or_type]);
             }
@@ -152,6 +160,14 @@ impl<'a> Rewrite<'a> {
             // Signed enums came together with the 64-bit ones.
             KindTag::Enum if self.missing.contains(&KindTag::Enum64) => {
                 out.extend([name, info & !(1 << 31), size_or_type]);
+                out.extend(rest);
+            }
+            // Names that are none in C, such as Rust's of generic types. Only these kinds may go
+            // without.
+            KindTag::Struct | KindTag::Union | KindTag::Enum | KindTag::Enum64
+                if !is_identifier(self.btf.name(id).unwrap_or("")) =>
+            {
+                out.extend([0, info, size_or_type]);
                 out.extend(rest);
             }
             _ => {

@@ -49,6 +49,8 @@ fn compiled() -> skep_btf::Btf {
         vec![0, info(KindTag::FuncProto, 0), 1],       // 16
         vec![s("hidden"), info(KindTag::Func, 1), 16], // 17: global
         vec![s("later"), info(KindTag::Enum, 0), 0],   // 18: declared only
+        vec![s("()"), info(KindTag::Int, 0), 0, 0],    // 19: Rust's unit
+        vec![s("Option<u8>"), info(KindTag::Union, 0), 1], // 20: no name in C
     ];
     skep_btf::Btf::parse(&form::section(&words.concat(), &strings.0)).unwrap()
 }
