@@ -1,6 +1,9 @@
 //! Live maps, on either engine.
 
-use std::sync::Arc;
+use std::{
+    os::fd::{AsRawFd as _, BorrowedFd},
+    sync::Arc,
+};
 
 use skep_abi::{MapDef, MapFlags, MapType, UpdateMode};
 use skep_btf::TypeId;
@@ -73,11 +76,25 @@ impl Map {
         }
     }
 
-    /// The map in the kernel, where it lives there: to pin it, or to hand it to others.
-    pub fn kernel(&self) -> Option<&skep_kernel::Map> {
+    /// The map of the running kernel; `None` on the embedded engine. For what only that has: the
+    /// memory of an arena, user ring buffers, one CPU's value, batches, pins.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    ///
+    /// use skep::{Engine, Object, kernel::user_ringbuf::UserRing};
+    ///
+    /// let loaded = Object::open("user_ring.bpf.o")?.load(&Engine::kernel()?)?;
+    /// let requests = loaded.map("requests")?.kernel().expect("it is the kernel's");
+    /// UserRing::new(Arc::clone(requests))?.send(&7_u64.to_ne_bytes())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn kernel(&self) -> Option<&Arc<skep_kernel::Map>> {
         match &self.live {
             Live::Embedded(_) => None,
-            Live::Kernel(m) => Some(m),
+            Live::Kernel(map) => Some(map),
         }
     }
 
@@ -141,6 +158,26 @@ impl Map {
     /// As [`Map::get`].
     pub fn set<K: Plain, V: Plain>(&self, key: &K, value: &V) -> Result<(), MapError> {
         self.update(&key.to_bytes(), &value.to_bytes(), UpdateMode::Any)
+    }
+
+    /// What a storage map keeps beside `owner`: a socket, a file (for its inode), a pidfd
+    /// ([`kernel::pidfd`](skep_kernel::pidfd), for its task) or the directory of a cgroup, as the
+    /// map's type says. `None` when it has nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Map::get`].
+    pub fn get_of<V: Plain>(&self, owner: BorrowedFd<'_>) -> Result<Option<V>, MapError> {
+        self.get(&owner.as_raw_fd())
+    }
+
+    /// Stores what a storage map keeps beside `owner`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Map::get`].
+    pub fn set_of<V: Plain>(&self, owner: BorrowedFd<'_>, value: &V) -> Result<(), MapError> {
+        self.set(&owner.as_raw_fd(), value)
     }
 
     /// The bytes of the value of `key`; `None` when it is not there.
