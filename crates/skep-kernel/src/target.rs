@@ -124,11 +124,11 @@ pub fn resolve(spec: ObjectSpec) -> Result<Resolved, HereError> {
     resolve_with(spec, None)
 }
 
-/// As [`resolve`], with `types` in place of those that the kernel and its modules show.
+/// As [`resolve()`], with `types` in place of those that the kernel and its modules show.
 ///
 /// # Errors
 ///
-/// As for [`resolve`].
+/// As for [`resolve()`].
 pub fn resolve_with(spec: ObjectSpec, types: Option<&Btf>) -> Result<Resolved, HereError> {
     let relocated = spec.programs.iter().any(|program| !program.core_relos.is_empty());
     let btf = match types {
