@@ -52,16 +52,13 @@ fn once(path: &Path) -> Result<(), Failure> {
     let start = now();
     let spec = ObjectSpec::parse(&fs::read(path)?)?;
     let opened = now();
-    target::vmlinux_btf()?;
-    let has_kernel = now();
     let resolved = target::resolve(spec)?;
     let fits = now();
     let options = LoadOptions { pin_root: None, ..LoadOptions::default() };
     let loaded = black_box(Object::load(&resolved, &options)?);
     let end = now();
     println!("open {}", opened - start);
-    println!("kernel_btf {}", has_kernel - opened);
-    println!("resolve {}", fits - has_kernel);
+    println!("resolve {}", fits - opened);
     println!("load {}", end - fits);
     println!("=peak_kb {}", peak_kb()?);
     eprintln!("{} programs, {} relocations", loaded.programs().len(), resolved.core().len());
