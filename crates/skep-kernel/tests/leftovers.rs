@@ -11,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skep_abi::{AttachType, ProgType};
+use skep_abi::{AttachType, MapType, ProgType};
 use skep_isa::Slot;
 use skep_kernel::{
-    Link, Program, ProgramLoad,
+    Link, LoadError, LoadOptions, Object, Program, ProgramLoad,
     inspect::{self, Kind, cgroup_root},
     leftover::{Leftover, Life, Place, leftovers},
     link::{
@@ -25,6 +25,7 @@ use skep_kernel::{
     },
     probe,
 };
+use skep_object::ObjectSpec;
 use skep_testing::{ip, require_kernel, sandbox, veth};
 
 /// What this test's programs are called; those of tests at the same time have another name.
@@ -84,6 +85,10 @@ fn attach(what: &str, cgroup: &str) -> Link {
         }
         "uprobe in tracefs" => {
             attach_uprobe_by_tracefs(&kprobe(), &Uprobe::function("libc.so.6", "getdate_r"))
+        }
+        "struct_ops" => {
+            let object = congestion_control().expect("the test has loaded it before");
+            object.struct_ops().first().expect("it is made").attach()
         }
         "kprobe in tracefs" => attach_kprobe_by_tracefs(&kprobe(), &Kprobe::function("do_exit")),
         other => panic!("nothing called {other}"),
@@ -291,6 +296,47 @@ fn at_whatever_moment_a_process_is_killed_all_it_leaves_is_found() {
         assert!(found > 0);
     });
     require_kernel!(inside);
+}
+
+/// A congestion control that its map's value registers, under [`name()`].
+fn congestion_control() -> Result<Object, LoadError> {
+    const OBJECT: &[u8] = include_bytes!("../../../tests/data/objects/tcp_ca.bpf.o");
+    let mut spec = ObjectSpec::parse(OBJECT).expect("it is well-formed");
+    for map in spec.maps.iter_mut().filter(|map| map.def.map_type == MapType::STRUCT_OPS) {
+        map.autocreate = map.name == "plain";
+        let place = map.data.as_mut().and_then(|data| data.get_mut(..16)).expect("its name");
+        place.fill(0);
+        place.iter_mut().zip(name().bytes()).for_each(|(byte, new)| *byte = new);
+    }
+    Object::load_spec(&spec, &LoadOptions { pin_root: None, ..LoadOptions::default() })
+}
+
+fn registered() -> bool {
+    let all = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+    all.expect("it is there").split_whitespace().any(|one| one == name())
+}
+
+#[test]
+fn a_structure_of_functions_is_known_and_removed() {
+    require_kernel!(probe::can_load().into_result());
+    require_kernel!(congestion_control().map(drop).map_err(|e| e.to_string()));
+    let child = doomed("struct_ops", "");
+    let pid = child.pid();
+    let lives = leftovers_of(pid);
+    assert!(matches!(&lives[..], [Leftover { life: Life::Alive, .. }]), "{lives:#?}");
+    let place = |l: &Leftover| matches!(&l.place, Place::StructOps { map, .. } if map == "plain");
+    assert!(lives.iter().all(place), "{lives:#?}");
+    assert!(registered());
+
+    drop(child);
+    // Another test that starts may have removed it.
+    for dead in leftovers_of(pid) {
+        assert_eq!((dead.life, &dead.place), (Life::Dead, &lives[0].place));
+        dead.remove().expect("it is ours");
+        dead.remove().expect("what is gone is no error");
+    }
+    assert!(!registered());
+    assert_eq!(leftovers_of(pid), []);
 }
 
 /// Of a process that lives, here this one, nothing is left over.

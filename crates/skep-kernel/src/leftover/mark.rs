@@ -2,7 +2,8 @@
 //!
 //! Filters and probes have a name, and their name says it. A program that hangs on a device or a
 //! cgroup has 15 bytes of one: there the program holds a small map that says it, for as long as the
-//! program lives (`BPF_PROG_BIND_MAP`, Linux 5.10).
+//! program lives (`BPF_PROG_BIND_MAP`, Linux 5.10). A structure of functions has nothing of its own
+//! to say it with: one of its programs does, and says the structure's map, too.
 
 use std::{
     collections::BTreeMap,
@@ -24,8 +25,21 @@ const PREFIX: &str = "skep:";
 const QDISC: &str = "+qdisc";
 /// What a program's map is called.
 const MAP: &str = "skep_owner";
-/// Bytes of the map's value: number, start, namespace.
-const VALUE: u32 = 24;
+/// Bytes of the map's value: number, start, namespace, and the map of the structure of functions
+/// that the program is in, 0 for none.
+const VALUE: u32 = 32;
+
+/// What a program's map says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// Who attached it.
+    pub(super) process: Process,
+    /// The map of the structure of functions that was attached.
+    pub(super) structure: Option<u32>,
+}
+
+/// Marks by program.
+pub(super) type Marked = BTreeMap<u32, Vec<Mark>>;
 
 /// The name of a filter of this process: `skep:PID_START_NAMESPACE:PROGRAM`.
 pub(crate) fn filter_name(program: &str, made_qdisc: bool) -> String {
@@ -46,6 +60,15 @@ pub(crate) fn of_filter_name(name: &str) -> Option<(Process, bool)> {
 /// Makes a program say whose it is. A kernel that cannot is no error.
 #[doc(alias = "BPF_PROG_BIND_MAP")]
 pub(crate) fn mark(program: BorrowedFd<'_>) -> Result<(), SysError> {
+    mark_with(program, 0)
+}
+
+/// As [`mark()`], of a structure of functions: one of its programs, and the id of its map.
+pub(crate) fn mark_structure(program: BorrowedFd<'_>, map: u32) -> Result<(), SysError> {
+    mark_with(program, map)
+}
+
+fn mark_with(program: BorrowedFd<'_>, structure: u32) -> Result<(), SysError> {
     let def = MapDef {
         map_type: MapType::ARRAY,
         key_size: 4,
@@ -56,7 +79,7 @@ pub(crate) fn mark(program: BorrowedFd<'_>) -> Result<(), SysError> {
         numa_node: 0,
     };
     let Process { pid, start, namespace } = Process::own();
-    let words = [u64::from(pid), start, namespace];
+    let words = [u64::from(pid), start, namespace, u64::from(structure)];
     let value: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let map = Map::create(MAP, def, None, None).map_err(|e| e.source)?;
     map.update(&[0; 4], &value, UpdateMode::Any).map_err(|e| e.source)?;
@@ -66,12 +89,12 @@ pub(crate) fn mark(program: BorrowedFd<'_>) -> Result<(), SysError> {
     }
 }
 
-/// The processes that marked a program, by program.
-pub(super) fn marked() -> Result<BTreeMap<u32, Vec<Process>>, SysError> {
+/// What the marks of all programs say.
+pub(super) fn marked() -> Result<Marked, SysError> {
     let mut maps = BTreeMap::new();
     for id in inspect::ids(Kind::Map)? {
-        if let Some(process) = of_map(id) {
-            maps.insert(id, process);
+        if let Some(mark) = of_map(id) {
+            maps.insert(id, mark);
         }
     }
     let mut found = BTreeMap::new();
@@ -89,16 +112,19 @@ pub(super) fn marked() -> Result<BTreeMap<u32, Vec<Process>>, SysError> {
     Ok(found)
 }
 
-/// Whose mark a map is, if it is one.
-fn of_map(id: u32) -> Option<Process> {
+/// What a map says, if it is a mark.
+fn of_map(id: u32) -> Option<Mark> {
     let map = inspect::open_map(id).ok()??;
     if map.name() != MAP || map.def().value_size != VALUE {
         return None;
     }
     let value = map.lookup_vec(&[0; 4]).ok()??;
-    let &[pid, start, namespace] = value.as_chunks().0 else { return None };
-    let [pid, start, namespace] = [pid, start, namespace].map(u64::from_ne_bytes);
-    Some(Process { pid: u32::try_from(pid).ok()?, start, namespace })
+    let &[pid, start, namespace, structure] = value.as_chunks().0 else { return None };
+    let [pid, start, namespace, structure] =
+        [pid, start, namespace, structure].map(u64::from_ne_bytes);
+    let process = Process { pid: u32::try_from(pid).ok()?, start, namespace };
+    let structure = u32::try_from(structure).ok()?;
+    Some(Mark { process, structure: (structure != 0).then_some(structure) })
 }
 
 #[cfg(test)]

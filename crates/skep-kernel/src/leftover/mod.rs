@@ -2,23 +2,25 @@
 //!
 //! A program that a link or a perf event holds goes with its process, however that ends. What the
 //! ways before links attach stays until it is taken away: filters of the clsact qdisc, XDP set over
-//! netlink, routes through programs, programs told to a cgroup, probes in tracefs. Each says whose it is: when that process
-//! is gone, it is a leftover, and can be removed.
+//! netlink, routes through programs, programs told to a cgroup, structures of functions stored in
+//! their map, probes in tracefs. Each says whose it is: when that process is gone, it is a leftover,
+//! and can be removed.
 
 mod mark;
 mod process;
+mod structure;
 
 use std::{
-    collections::BTreeMap,
     fmt, fs,
     net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
 };
 
+use mark::Marked;
 use skep_abi::AttachType;
 
-pub(crate) use mark::{filter_name, mark};
+pub(crate) use mark::{filter_name, mark, mark_structure};
 pub use process::{Life, Process};
 
 use crate::{
@@ -92,6 +94,13 @@ pub enum Place {
         /// The hook.
         attach_type: AttachType,
     },
+    /// A structure of functions, stored in its map without a link.
+    StructOps {
+        /// The map's name.
+        map: String,
+        /// The map's id.
+        id: u32,
+    },
     /// A probe defined in tracefs.
     Probe {
         /// Its name in the group `skep`.
@@ -112,19 +121,22 @@ impl fmt::Display for Place {
                 write!(f, "route {destination}/{prefix} of interface {ifindex}")
             }
             Self::Cgroup { path, attach_type } => write!(f, "{attach_type} of {}", path.display()),
+            Self::StructOps { map, id } => write!(f, "struct_ops map '{map}' (id {id})"),
             Self::Probe { name, user: false } => write!(f, "kprobe skep/{name} in tracefs"),
             Self::Probe { name, user: true } => write!(f, "uprobe skep/{name} in tracefs"),
         }
     }
 }
 
-/// Everything of that kind: on the interfaces of this network namespace, on all cgroups, in tracefs.
+/// Everything of that kind: on the interfaces of this network namespace, on all cgroups, in
+/// `struct_ops` maps, in tracefs.
 /// What this process may not look at is left out.
 pub fn leftovers() -> Vec<Leftover> {
     let marked = mark::marked().unwrap_or_default();
     let mut found = on_interfaces(&marked).unwrap_or_default();
     found.extend(on_routes().unwrap_or_default());
     found.extend(on_cgroups(&marked));
+    found.extend(structure::stored(&marked));
     found.extend(in_tracefs());
     found
 }
@@ -173,6 +185,7 @@ impl Leftover {
                 let at = ProgAttach::new(target, attach_type.0, 0);
                 sys::prog_detach(&at, program.as_fd())
             }
+            &Place::StructOps { id, .. } => structure::remove(id),
             Place::Probe { name, user } => tracefs::remove_probe(name, *user),
         }
     }
@@ -194,12 +207,10 @@ fn life_of(processes: &[Process]) -> Life {
     }
 }
 
-type Marked = BTreeMap<u32, Vec<Process>>;
-
 fn of_program(place: Place, program: u32, marked: &Marked) -> Option<Leftover> {
-    let processes = marked.get(&program)?;
+    let processes: Vec<_> = marked.get(&program)?.iter().map(|mark| mark.process).collect();
     let process = *processes.last()?;
-    Some(Leftover { place, program: Some(program), process, life: life_of(processes) })
+    Some(Leftover { place, program: Some(program), process, life: life_of(&processes) })
 }
 
 fn on_interfaces(marked: &Marked) -> Result<Vec<Leftover>, SysError> {

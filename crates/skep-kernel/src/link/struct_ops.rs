@@ -6,6 +6,7 @@ use skep_abi::{AttachType, UpdateMode};
 
 use super::{AttachError, Held, Link};
 use crate::{
+    leftover::mark_structure,
     map::Map,
     object::StructOps,
     sys::{self, LinkTarget, SysError},
@@ -17,8 +18,8 @@ const KEY: [u8; 4] = [0; 4];
 impl StructOps {
     /// Gives the structure to the kernel, which calls its programs from now on.
     ///
-    /// Without a link (`.struct_ops`) it stays when this process is killed: deleting the map's
-    /// entry takes it away.
+    /// Without a link (`.struct_ops`) it stays when this process is killed, and is one of the
+    /// [`leftovers`](crate::leftover::leftovers) then.
     ///
     /// # Errors
     ///
@@ -28,6 +29,9 @@ impl StructOps {
     pub fn attach(&self) -> Result<Link, AttachError> {
         let fail = |source| self.fail(source);
         let hook = format!("struct_ops '{}'", self.name());
+        if !self.has_link() {
+            self.mark().map_err(fail)?;
+        }
         self.store().map_err(fail)?;
         if !self.has_link() {
             return Ok(Link::new(Held::StructOps(Arc::clone(self.map())), hook));
@@ -35,6 +39,12 @@ impl StructOps {
         let (map, kind) = (self.map().as_fd(), AttachType::STRUCT_OPS.0);
         let link = sys::link_create(map, LinkTarget::Ifindex(0), kind, 0).map_err(fail)?;
         Ok(Link::new(Held::Fd(link), hook))
+    }
+
+    /// Makes one of its programs say whose it is.
+    fn mark(&self) -> Result<(), SysError> {
+        let Some(program) = self.programs().first() else { return Ok(()) };
+        mark_structure(program.as_fd(), self.map().id().map_err(|e| e.source)?)
     }
 
     /// Stores the value; once that is done it cannot change, and need not.

@@ -18,7 +18,7 @@ use crate::{
 ///
 /// Links end with their process. What older kernels have instead stays when a process is killed:
 /// filters of the clsact qdisc, XDP set over netlink, routes through programs, programs on cgroups,
-/// probes in tracefs. Each says which process attached it; only those of processes that are gone
+/// structures of functions (struct_ops) without a link, probes in tracefs. Each says which process attached it; only those of processes that are gone
 /// are removed. Interfaces and routes are those of the current network namespace. `skep run` does the same when it starts.
 #[derive(Debug, clap::Args)]
 pub struct Clean {
