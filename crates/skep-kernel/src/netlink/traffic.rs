@@ -94,26 +94,30 @@ pub(crate) struct FilterOn {
     pub(crate) prog_id: Option<u32>,
 }
 
-/// `struct tcmsg`.
-fn tcmsg(filter: Filter) -> [u8; TCMSG] {
-    let info = u32::from(filter.priority) << 16 | ALL_PROTOCOLS;
-    let info = if filter.priority == 0 && filter.handle == CLSACT_HANDLE { 0 } else { info };
+/// `struct tcmsg`: interface, handle, parent, and priority with protocol.
+fn tcmsg(words: [u32; 4]) -> [u8; TCMSG] {
     let mut bytes = [0; TCMSG];
-    let words = [filter.ifindex, filter.handle, filter.parent, info];
     for (to, word) in bytes.chunks_mut(4).skip(1).zip(words) {
         to.copy_from_slice(&word.to_ne_bytes());
     }
     bytes
 }
 
-const fn clsact(ifindex: u32) -> Filter {
-    Filter { ifindex, parent: CLSACT_PARENT, handle: CLSACT_HANDLE, priority: 0 }
+/// `struct tcmsg` of a filter on all protocols, as all of skep's are.
+fn of_filter(at: Filter) -> [u8; TCMSG] {
+    let info = u32::from(at.priority) << 16 | ALL_PROTOCOLS;
+    tcmsg([at.ifindex, at.handle, at.parent, info])
+}
+
+/// `struct tcmsg` of the clsact qdisc.
+fn clsact(ifindex: u32) -> [u8; TCMSG] {
+    tcmsg([ifindex, CLSACT_HANDLE, CLSACT_PARENT, 0])
 }
 
 fn new_filter(new: &NewFilter<'_>) -> Message {
     let how = if new.replace { REPLACE | CREATE } else { EXCLUSIVE | CREATE };
     Message::new(RTM_NEWTFILTER, how | ECHO)
-        .bytes(&tcmsg(new.at))
+        .bytes(&of_filter(new.at))
         .text(TCA_KIND, new.kind.name())
         .nested(TCA_OPTIONS, |options| match new.kind {
             FilterKind::Classifier => options
@@ -177,7 +181,7 @@ impl Socket {
     /// Adds the clsact qdisc; false when it is already there.
     pub(crate) fn add_clsact(&mut self, ifindex: u32) -> Result<bool, SysError> {
         let message = Message::new(RTM_NEWQDISC, EXCLUSIVE | CREATE)
-            .bytes(&tcmsg(clsact(ifindex)))
+            .bytes(&clsact(ifindex))
             .attr(TCA_KIND, b"clsact\0");
         match self.request("RTM_NEWQDISC", message) {
             Ok(_) => Ok(true),
@@ -188,7 +192,7 @@ impl Socket {
 
     /// Removes the clsact qdisc with all that hangs on it.
     fn delete_clsact(&mut self, ifindex: u32) -> Result<(), SysError> {
-        let message = Message::new(RTM_DELQDISC, 0).bytes(&tcmsg(clsact(ifindex)));
+        let message = Message::new(RTM_DELQDISC, 0).bytes(&clsact(ifindex));
         self.request("RTM_DELQDISC", message).map(drop)
     }
 
@@ -218,14 +222,16 @@ impl Socket {
         kind: FilterKind,
     ) -> Result<(), SysError> {
         let message =
-            Message::new(RTM_DELTFILTER, 0).bytes(&tcmsg(filter)).text(TCA_KIND, kind.name());
+            Message::new(RTM_DELTFILTER, 0).bytes(&of_filter(filter)).text(TCA_KIND, kind.name());
         self.request("RTM_DELTFILTER", message).map(drop)
     }
 
-    /// Filters of one direction. Their handles may be 0: each priority is also listed by itself.
+    /// Filters of one direction, whatever their protocol. Their handles may be 0: each priority is
+    /// also listed by itself.
     pub(crate) fn filters(&mut self, ifindex: u32, parent: u32) -> Result<Vec<FilterOn>, SysError> {
-        let all = Filter { ifindex, parent, handle: 0, priority: 0 };
-        let message = Message::new(RTM_GETTFILTER, DUMP).bytes(&tcmsg(all));
+        // With a protocol the kernel leaves out the filters of all others (`tcf_chain_dump`,
+        // net/sched/cls_api.c).
+        let message = Message::new(RTM_GETTFILTER, DUMP).bytes(&tcmsg([ifindex, 0, parent, 0]));
         let objects = self.request("RTM_GETTFILTER", message)?;
         Ok(objects.iter().filter_map(filter_on).collect())
     }
@@ -240,7 +246,7 @@ mod tests {
     #[test]
     fn a_filter_is_read_as_the_kernel_describes_it() {
         let described = Message::new(RTM_NEWTFILTER, 0)
-            .bytes(&tcmsg(AT))
+            .bytes(&of_filter(AT))
             .attr(TCA_KIND, b"bpf\0")
             .nested(TCA_OPTIONS, |options| {
                 options.text(TCA_BPF_NAME, "skep/count").attr(TCA_BPF_ID, &77_u32.to_ne_bytes())

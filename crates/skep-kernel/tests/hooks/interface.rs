@@ -171,6 +171,30 @@ fn the_old_way_of_tc_works_too_and_cleans_up() {
     });
 }
 
+/// The qdisc may have been made here, and still have filters of others, on one protocol only.
+#[test]
+fn the_qdisc_stays_while_somebody_elses_filter_is_on_it() {
+    on_a_wire(|wire| {
+        if !skep_testing::has_tool("tc") {
+            return skep_testing::skip(skep_testing::Skip::Tool, "clsact", "no tc command");
+        }
+        let tc = |arguments: &str| {
+            let mut command = std::process::Command::new("tc");
+            // One argument is a program of the classic kind, with blanks in it.
+            let out = command.args(arguments.split(' ').map(|a| a.replace('_', " "))).output();
+            String::from_utf8(out.expect("it is there").stdout).expect("it is text")
+        };
+        let pass = counter(&Counter::new(), ProgType::SCHED_CLS, -1);
+        let link = attach_tc_clsact(&pass, wire.far_index, Direction::Ingress).expect("attached");
+        tc("filter add dev far egress protocol ip pref 5 bpf bytecode 1,6_0_0_0");
+        let theirs = || tc("filter show dev far egress");
+        assert!(theirs().contains("pref 5"), "{}", theirs());
+        link.detach().expect("detaches");
+        assert!(theirs().contains("pref 5"), "it went with our filter");
+        assert!(!tc("filter show dev far ingress").contains("skep"));
+    });
+}
+
 /// Interfaces of another namespace may have the same number: a link must not take away theirs.
 #[test]
 fn links_end_where_they_were_made() {
