@@ -45,7 +45,7 @@ pub fn event_programs() -> Result<Vec<EventProgram>, SysError> {
         _ => {}
     }
     let mut found = Vec::new();
-    for (pid, process) in super::owners::processes() {
+    for (pid, process) in super::owners::processes().into_iter().flatten() {
         for fd in carriers(&process) {
             // Gone meanwhile, without a program, or of a kind that has no answer.
             let Ok(raw) = sys::task_fd_query(pid, fd) else { continue };

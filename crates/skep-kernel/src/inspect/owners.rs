@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +24,7 @@ pub struct Owner {
 /// have no owner here.
 pub fn owners() -> BTreeMap<(Kind, u32), Vec<Owner>> {
     let mut found: BTreeMap<(Kind, u32), Vec<Owner>> = BTreeMap::new();
-    for (pid, process) in processes() {
+    for (pid, process) in processes().into_iter().flatten() {
         let mut held = of_process(&process);
         held.sort_unstable();
         held.dedup();
@@ -44,9 +44,9 @@ pub fn owners() -> BTreeMap<(Kind, u32), Vec<Owner>> {
 }
 
 /// All processes and their directories.
-pub(crate) fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path())))
+pub(crate) fn processes() -> io::Result<impl Iterator<Item = (u32, PathBuf)>> {
+    let entries = fs::read_dir("/proc")?.flatten();
+    Ok(entries.filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path()))))
 }
 
 fn of_process(process: &Path) -> Vec<(Kind, u32)> {

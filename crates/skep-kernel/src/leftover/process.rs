@@ -1,6 +1,6 @@
 //! A process, told from every other of this boot.
 
-use std::{fmt, fs, os::unix::fs::MetadataExt as _, path::Path, str::FromStr, sync::OnceLock};
+use std::{fmt, fs, io, os::unix::fs::MetadataExt as _, path::Path, str::FromStr, sync::OnceLock};
 
 use crate::{inspect::processes, sys};
 
@@ -26,7 +26,8 @@ pub enum Life {
     Alive,
     /// It is not.
     Dead,
-    /// It lives or lived in a pid namespace that this process cannot look into.
+    /// It lives or lived in a pid namespace that this process cannot look into, or `/proc` does not
+    /// tell.
     Unknown,
 }
 
@@ -34,45 +35,117 @@ impl Process {
     /// This process.
     pub fn own() -> Self {
         static OWN: OnceLock<Process> = OnceLock::new();
-        *OWN.get_or_init(|| {
-            let own = Path::new("/proc/self");
-            // Without /proc nobody can ask for our life either.
-            let (start, namespace) = (start_of(own).unwrap_or(0), namespace_of(own).unwrap_or(0));
-            Self { pid: std::process::id(), start, namespace }
-        })
+        let own = *OWN.get_or_init(Self::read_own);
+        // A child made by fork(2) has what its parent remembered.
+        if own.pid == std::process::id() { own } else { Self::read_own() }
+    }
+
+    /// Without /proc of our own pid namespace nobody can ask for our life: namespace 0.
+    fn read_own() -> Self {
+        let (pid, own) = (std::process::id(), Path::new("/proc/self"));
+        let Ok(Stat { start, .. }) = Stat::read(own) else {
+            return Self { pid, start: 0, namespace: 0 };
+        };
+        let here = sys::read_link(own).is_ok_and(|link| link == Path::new(&pid.to_string()));
+        let namespace = if here { namespace_of(own).unwrap_or(0) } else { 0 };
+        Self { pid, start, namespace }
     }
 
     /// Is it still there?
     pub fn life(&self) -> Life {
         let here = Self::own().namespace;
-        if self.namespace == here && here != 0 {
-            let alive = start_of(Path::new(&format!("/proc/{}", self.pid))) == Some(self.start);
-            return if alive { Life::Alive } else { Life::Dead };
-        }
-        if here != FIRST_NAMESPACE || self.namespace == 0 {
+        if here == 0 || self.namespace == 0 {
             return Life::Unknown;
         }
-        let same = |process: &Path| {
-            namespace_of(process) == Some(self.namespace)
-                && innermost_pid(process) == Some(self.pid)
-                && start_of(process) == Some(self.start)
-        };
-        match processes().any(|(_, process)| same(&process)) {
-            true => Life::Alive,
-            false => Life::Dead,
+        if self.namespace == here {
+            return self.life_here();
         }
+        if here == FIRST_NAMESPACE { self.life_below() } else { Life::Unknown }
+    }
+
+    /// In the pid namespace of this process.
+    fn life_here(&self) -> Life {
+        match Stat::read(&Path::new("/proc").join(self.pid.to_string())) {
+            Ok(stat) => stat.life_of(self.start),
+            Err(e) if is_gone(&e) => match sys::pidfd(self.pid) {
+                // It is there, and hidden (`hidepid`).
+                Ok(_) => Life::Unknown,
+                Err(e) if NO_PROCESS.contains(&e.errno()) => Life::Dead,
+                Err(_) => Life::Unknown,
+            },
+            Err(_) => Life::Unknown,
+        }
+    }
+
+    /// In another pid namespace, all of which are seen from the first.
+    fn life_below(&self) -> Life {
+        // Where the first process is hidden (`hidepid`), so are others.
+        let Ok(_) = Stat::read(Path::new("/proc/1")) else { return Life::Unknown };
+        let Ok(processes) = processes() else { return Life::Unknown };
+        let mut life = Life::Dead;
+        for (_, process) in processes {
+            let one = match innermost_pid(&process) {
+                Ok(pid) if pid == Some(self.pid) => Stat::read(&process),
+                Ok(_) => continue,
+                Err(e) => Err(e),
+            };
+            let one = match one {
+                Ok(stat) => stat.life_of(self.start),
+                Err(e) if is_gone(&e) => Life::Dead,
+                Err(_) => Life::Unknown,
+            };
+            match (one, namespace_of(&process)) {
+                (Life::Dead, _) => {}
+                (Life::Alive, Some(namespace)) if namespace == self.namespace => return one,
+                (Life::Alive, Some(_)) => {}
+                // Whose namespace it has is only told to who may trace it.
+                (Life::Alive, None) | (Life::Unknown, _) => life = Life::Unknown,
+            }
+        }
+        life
     }
 }
 
-/// The 22nd field of `stat`; the second is a name, which may have blanks and brackets in it. None
-/// for a process that has ended and that nobody has asked about yet.
-fn start_of(process: &Path) -> Option<u64> {
-    let text = String::from_utf8_lossy(&sys::read_file(process.join("stat")).ok()?).into_owned();
-    let (_, behind_name) = text.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace();
-    let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(start)
+/// What `pidfd_open(2)` says of a number that no process has: also when a thread has it, and in
+/// kernels that do not know the call.
+const NO_PROCESS: &[i32] = &[libc::ESRCH, libc::EINVAL, libc::ENOENT, libc::ENOSYS];
+
+/// Does this error of a file in `/proc/PID` mean that there is no such process?
+fn is_gone(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+/// What `/proc/PID/stat` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    /// In clock ticks since the machine started.
+    start: u64,
+    /// Has it ended, and nobody has asked about it yet?
+    ended: bool,
+}
+
+impl Stat {
+    fn read(process: &Path) -> io::Result<Self> {
+        let text = sys::read_file(process.join("stat"))?;
+        Self::parse(&String::from_utf8_lossy(&text))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no stat of a process"))
+    }
+
+    /// State, number of threads and start are the 3rd, 20th and 22nd fields; the second is a name,
+    /// which may have blanks and brackets in it.
+    fn parse(text: &str) -> Option<Self> {
+        let (_, behind_name) = text.rsplit_once(')')?;
+        let mut fields = behind_name.split_whitespace();
+        let state = fields.next()?;
+        let threads: u32 = fields.nth(16)?.parse().ok()?;
+        let start = fields.nth(1)?.parse().ok()?;
+        // A first thread that has ended before the others looks like a process that has.
+        Some(Self { start, ended: matches!(state, "Z" | "X") && threads <= 1 })
+    }
+
+    fn life_of(self, start: u64) -> Life {
+        if self.start == start && !self.ended { Life::Alive } else { Life::Dead }
+    }
 }
 
 fn namespace_of(process: &Path) -> Option<u64> {
@@ -80,10 +153,11 @@ fn namespace_of(process: &Path) -> Option<u64> {
 }
 
 /// Its number in its own pid namespace, the last of `NSpid`.
-fn innermost_pid(process: &Path) -> Option<u32> {
-    let text = sys::read_text(process.join("status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    line.split_whitespace().next_back()?.parse().ok()
+fn innermost_pid(process: &Path) -> io::Result<Option<u32>> {
+    let text = sys::read_file(process.join("status"))?;
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    Ok(line.and_then(|line| line.split_whitespace().next_back()?.parse().ok()))
 }
 
 impl fmt::Display for Process {
@@ -117,6 +191,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::sys::fake::Fake;
 
     #[test]
     fn this_process_lives_and_others_of_its_number_did_not() {
@@ -131,9 +206,37 @@ mod tests {
     }
 
     #[test]
+    fn a_first_thread_may_end_before_the_others() {
+        for (state, threads, ended) in [("S", 1, false), ("Z", 1, true), ("Z", 2, false)] {
+            let rest = format!("{state} 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 {threads} 18 77 20");
+            let text = format!("5 (a) b) {rest}");
+            assert_eq!(Stat::parse(&text), Some(Stat { start: 77, ended }), "{text}");
+            for end in 0..text.len() - 5 {
+                assert_eq!(Stat::parse(&text[..end]), None);
+            }
+        }
+    }
+
+    /// Else what it attached would be taken away.
+    #[test]
+    fn who_cannot_be_looked_at_is_not_dead() {
+        let own = Process::own();
+        let elsewhere = Process { namespace: own.namespace ^ 1, ..own };
+        for errno in [libc::EMFILE, libc::EACCES, libc::ENOMEM] {
+            let fake = Fake::failing("reading a file", errno);
+            assert_eq!((own.life(), elsewhere.life()), (Life::Unknown, Life::Unknown), "{errno}");
+            drop(fake);
+        }
+        // Hidden: the file is not there, and the process is.
+        let fake = Fake::failing("reading a file", libc::ENOENT);
+        assert_eq!(own.life(), Life::Unknown);
+        drop(fake);
+    }
+
+    #[test]
     fn a_process_that_has_ended_is_dead() {
         let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
-        let start = start_of(Path::new(&format!("/proc/{}", child.id()))).unwrap();
+        let Stat { start, .. } = Stat::read(Path::new(&format!("/proc/{}", child.id()))).unwrap();
         let process = Process { pid: child.id(), start, ..Process::own() };
         assert_eq!(process.life(), Life::Alive);
         child.kill().unwrap();
