@@ -187,7 +187,7 @@ impl PerfConsumer {
                     return Some(PerfEvent::Sample { cpu, data: &self.data });
                 }
                 Found::Lost(count) => {
-                    buffer.lost = buffer.lost.map(|lost| lost + count);
+                    buffer.lost = buffer.lost.map(|lost| lost.saturating_add(count));
                     return Some(PerfEvent::Lost { cpu, count });
                 }
             }

@@ -26,7 +26,7 @@ pub use process::{Life, Process};
 use crate::{
     inspect::{self, Kind, cgroups},
     link::{Direction, Owner, XdpMode, attached, tracefs},
-    netlink::{Filter, FilterKind, RouteTo, Socket, XdpSet},
+    netlink::{Filter, FilterKind, FilterOn, RouteTo, Socket, XdpSet},
     sys::{self, LinkTarget, ProgAttach, SysError},
 };
 
@@ -162,6 +162,14 @@ impl Leftover {
                 let kind = if action { FilterKind::Action } else { FilterKind::Classifier };
                 let at = Filter { ifindex, parent: direction.parent(), handle, priority };
                 let mut socket = Socket::open()?;
+                let named = |on: &FilterOn| on.name.as_deref().and_then(mark::of_filter_name);
+                let ours = |on: &FilterOn| {
+                    named(on).is_some_and(|(process, _)| process == self.process)
+                        && on.prog_id == self.program
+                };
+                if !socket.has_filter(at, ours)? {
+                    return Ok(());
+                }
                 socket.delete_filter(at, kind)?;
                 if made_qdisc {
                     socket.delete_unused_clsact(ifindex)?;
@@ -176,11 +184,21 @@ impl Leftover {
             }
             &Place::Route { destination, prefix, ifindex, gateway } => {
                 let route = RouteTo { destination, prefix, ifindex, gateway };
-                Socket::open()?.delete_route(&route)
+                let mut socket = Socket::open()?;
+                let there = socket.program_routes()?;
+                let ours = |(on, names): &(RouteTo, Vec<String>)| {
+                    *on == route && of_names(names) == Some(self.process)
+                };
+                if there.iter().any(ours) { socket.delete_route(&route) } else { Ok(()) }
             }
             Place::Cgroup { path, attach_type } => {
                 let Some(program) = self.open_program()? else { return Ok(()) };
                 let cgroup = fs::File::open(path).map_err(|e| SysError::new("open", e))?;
+                // Where only one program can be, the kernel takes away whichever it is.
+                let on = attached(Owner::Cgroup(cgroup.as_fd()), *attach_type)?;
+                if on.programs.iter().all(|at| Some(at.program) != self.program) {
+                    return Ok(());
+                }
                 let target = LinkTarget::Fd(cgroup.as_fd());
                 let at = ProgAttach::new(target, attach_type.0, 0);
                 sys::prog_detach(&at, program.as_fd())
@@ -248,14 +266,17 @@ fn on_interfaces(marked: &Marked) -> Result<Vec<Leftover>, SysError> {
 fn on_routes() -> Result<Vec<Leftover>, SysError> {
     let mut found = Vec::new();
     for (route, names) in Socket::open()?.program_routes()? {
-        let Some((process, _)) = names.iter().find_map(|name| mark::of_filter_name(name)) else {
-            continue;
-        };
+        let Some(process) = of_names(&names) else { continue };
         let RouteTo { destination, prefix, ifindex, gateway } = route;
         let place = Place::Route { destination, prefix, ifindex, gateway };
         found.push(Leftover { place, program: None, process, life: process.life() });
     }
     Ok(found)
+}
+
+/// Whose a route is whose programs have these names.
+fn of_names(names: &[String]) -> Option<Process> {
+    names.iter().find_map(|name| mark::of_filter_name(name)).map(|(process, _)| process)
 }
 
 fn on_cgroups(marked: &Marked) -> Vec<Leftover> {

@@ -15,7 +15,7 @@ use skep_abi::ProgType;
 use super::{AttachError, Direction, Held, Link, refused, tc::tc_hook};
 use crate::{
     leftover::filter_name,
-    netlink::{Filter, FilterKind, NewFilter, Socket},
+    netlink::{Filter, FilterKind, FilterOn, NewFilter, Socket},
     program::Program,
     sys::SysError,
 };
@@ -75,7 +75,7 @@ static MADE: Mutex<BTreeSet<Interface>> = Mutex::new(BTreeSet::new());
 pub(super) struct ClsactFilter {
     socket: Socket,
     interface: Interface,
-    filter: Filter,
+    filter: FilterOn,
     kind: FilterKind,
 }
 
@@ -124,19 +124,32 @@ impl ClsactFilter {
     pub(super) fn remove(mut self) -> Result<(), SysError> {
         let mut made = MADE.lock().expect("nobody panics while holding it");
         // When somebody else has removed the filter, the qdisc still has to go.
-        let removed = self.socket.delete_filter(self.filter, self.kind);
+        let removed = self.expect_ours("RTM_DELTFILTER", libc::ENOENT);
+        let removed = removed.and_then(|()| self.socket.delete_filter(self.filter.at, self.kind));
         let tidied = remove_unused_clsact(&mut self.socket, &mut made, self.interface);
         removed.and(tidied)
     }
 
-    /// Gives the filter another program.
+    /// An error unless our filter is still at its place.
+    fn expect_ours(&mut self, command: &'static str, errno: i32) -> Result<(), SysError> {
+        let Self { socket, filter, .. } = self;
+        let ours = |on: &FilterOn| (&on.name, on.prog_id) == (&filter.name, filter.prog_id);
+        match socket.has_filter(filter.at, ours)? {
+            true => Ok(()),
+            false => Err(SysError::errno_of(command, errno, "the filter is not there any more")),
+        }
+    }
+
+    /// Gives the filter another program, if it is still ours.
     pub(super) fn update(&mut self, new: BorrowedFd<'_>, name: &str) -> Result<(), SysError> {
+        self.expect_ours("RTM_NEWTFILTER", libc::EPERM)?;
         let prog = new.as_raw_fd();
-        let at = self.filter;
+        let at = self.filter.at;
         let made = MADE.lock().expect("nobody panics while holding it").contains(&self.interface);
         let name = &filter_name(name, made);
         let new = NewFilter { at, kind: self.kind, prog, name, replace: true };
-        self.socket.add_filter(&new).map(drop)
+        self.filter = self.socket.add_filter(&new)?;
+        Ok(())
     }
 }
 

@@ -78,7 +78,8 @@ pub fn attach_kprobe(program: &Program, probe: &Kprobe<'_>) -> Result<Link, Atta
 }
 
 /// Attaches to a function of the kernel by a probe that tracefs defines, the way before Linux
-/// 4.17. The probe is called `skep/probe_PID_N`.
+/// 4.17. The probe is called `skep/probe_PID_START_NAMESPACE_N`, by which a later process sees whose
+/// it was ([`crate::leftover`]).
 ///
 /// # Errors
 ///

@@ -9,17 +9,22 @@ use crate::{
 };
 
 impl Link {
-    /// Puts another program in the place of the one that is attached. With `expected` only if that
-    /// is still the one; what was attached over netlink or without a link is only ever replaced
-    /// while it is still ours.
+    /// Puts another program in the place of the one that is attached.
+    ///
+    /// Of a BPF link ([`Link::fd`]) with `expected` only if that is still the one. Everything else
+    /// takes no notice of `expected`: XDP over netlink, clsact filters, cgroups and socket maps
+    /// without a link are only ever replaced while the program attached here is still there (a
+    /// socket map does not tell before Linux 5.19); a route or a socket gets the new program
+    /// whatever it has.
     ///
     /// What can: XDP, tcx, netkit, clsact, cgroups, network namespaces, socket maps, routes,
     /// iterators, sockets.
     ///
     /// # Errors
     ///
-    /// `EPERM` when another program than `expected` is attached; `EINVAL` when the new one is of
-    /// another kind; `EOPNOTSUPP` when such links keep their program for life.
+    /// `EPERM` when another program than `expected` (XDP over netlink: `EEXIST`), or than the one
+    /// attached here, is there; `EINVAL` when the new one is of another kind; `EOPNOTSUPP` when
+    /// such links keep their program for life.
     #[doc(alias = "BPF_LINK_UPDATE")]
     pub fn update(&mut self, new: &Program, expected: Option<&Program>) -> Result<(), AttachError> {
         let done = match &mut self.held {

@@ -137,7 +137,7 @@ pub fn attach_uprobe(program: &Program, probe: &Uprobe<'_>) -> Result<Link, Atta
 }
 
 /// Attaches to a place in a binary by a probe that tracefs defines, the way before Linux 4.17.
-/// The probe is called `skep/probe_PID_N`.
+/// The probe is called as that of [`super::attach_kprobe_by_tracefs`].
 ///
 /// # Errors
 ///

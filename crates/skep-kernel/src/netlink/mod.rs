@@ -14,7 +14,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 pub(crate) use link::{XdpOn, XdpSet};
 use message::{Message, Object, Reply, replies};
 pub(crate) use route::{ProgramAt, RouteTo};
-pub(crate) use traffic::{CLSACT_EGRESS, CLSACT_INGRESS, Filter, FilterKind, NewFilter};
+pub(crate) use traffic::{CLSACT_EGRESS, CLSACT_INGRESS, Filter, FilterKind, FilterOn, NewFilter};
 
 use crate::sys::{self, SysError};
 

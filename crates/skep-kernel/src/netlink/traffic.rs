@@ -206,10 +206,10 @@ impl Socket {
         self.delete_clsact(ifindex).map(|()| true)
     }
 
-    /// Adds a program as a filter whose return value is the verdict, and says where it is.
-    pub(crate) fn add_filter(&mut self, new: &NewFilter<'_>) -> Result<Filter, SysError> {
+    /// Adds a program as a filter whose return value is the verdict, and says what came of it.
+    pub(crate) fn add_filter(&mut self, new: &NewFilter<'_>) -> Result<FilterOn, SysError> {
         let objects = self.request("RTM_NEWTFILTER", new_filter(new))?;
-        objects.iter().find_map(filter_on).map(|on| on.at).ok_or_else(|| {
+        objects.iter().find_map(filter_on).ok_or_else(|| {
             let hint = "the kernel did not say which filter it made";
             SysError::errno_of("RTM_NEWTFILTER", libc::EPROTO, hint)
         })
@@ -224,6 +224,16 @@ impl Socket {
         let message =
             Message::new(RTM_DELTFILTER, 0).bytes(&of_filter(filter)).text(TCA_KIND, kind.name());
         self.request("RTM_DELTFILTER", message).map(drop)
+    }
+
+    /// Is a filter at this place that `ours` knows? Another's may have come there since.
+    pub(crate) fn has_filter(
+        &mut self,
+        at: Filter,
+        ours: impl Fn(&FilterOn) -> bool,
+    ) -> Result<bool, SysError> {
+        let there = self.filters(at.ifindex, at.parent)?;
+        Ok(there.iter().any(|on| on.at == at && ours(on)))
     }
 
     /// Filters of one direction, whatever their protocol. Their handles may be 0: each priority is

@@ -131,7 +131,7 @@ impl RingConsumer {
     /// Where in the mapping the record of a position starts; `None` where none can: every process
     /// that has the map may write the position.
     fn record_at(&self, position: u64) -> Option<usize> {
-        let place = usize::try_from(position % self.size).ok()?;
+        let place = usize::try_from(position.checked_rem(self.size)?).ok()?;
         place.is_multiple_of(8).then_some(self.page + place)
     }
 

@@ -355,6 +355,28 @@ fn a_cgroup_is_shared_as_its_first_program_says() {
     }
 }
 
+/// The kernel takes away whichever program is there when only one can be.
+#[test]
+fn another_program_that_came_in_the_place_of_ours_stays() {
+    require_kernel!(probe::can_load().into_result());
+    let cgroup = available!(Cgroup::new());
+    let counters = [(); 2].map(|()| Counter::new());
+    let [ours, theirs] = counters.each_ref().map(connect);
+    for sharing in [Sharing::Alone, Sharing::Override] {
+        let attach = |program| {
+            attach_cgroup_without_link(program, cgroup.fd(), sharing).expect("the cgroup is ours")
+        };
+        let (mut first, second) = (attach(&ours), attach(&theirs));
+        let update = first.update(&ours, None).expect_err("it has another's");
+        assert!(format!("{update:?}").contains("another program"), "{update:?}");
+        let error = first.detach().expect_err("it has another's");
+        assert_eq!(error.errno(), libc::ENOENT);
+        let found = attached(Owner::Cgroup(cgroup.fd()), CONNECT).expect("ours");
+        assert_eq!(ids(&found), [id(&theirs)], "{sharing:?}");
+        detach(second);
+    }
+}
+
 #[test]
 fn an_lsm_program_of_a_cgroup_sees_and_denies() {
     require_kernel!(probe::can_load().into_result());

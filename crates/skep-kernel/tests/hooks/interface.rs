@@ -5,8 +5,8 @@ use std::{os::fd::AsFd as _, time::Duration};
 use skep_kernel::{
     AttachError, Program, Target, attach,
     link::{
-        Direction, Method, PacketSocket, XdpMode, attach_socket_filter, attach_tc,
-        attach_tc_clsact, attach_xdp, attach_xdp_netlink, ifindex,
+        Direction, FilterPlace, Method, PacketSocket, XdpMode, attach_socket_filter, attach_tc,
+        attach_tc_clsact, attach_tc_clsact_at, attach_xdp, attach_xdp_netlink, ifindex,
     },
     probe,
 };
@@ -178,12 +178,6 @@ fn the_qdisc_stays_while_somebody_elses_filter_is_on_it() {
         if !skep_testing::has_tool("tc") {
             return skep_testing::skip(skep_testing::Skip::Tool, "clsact", "no tc command");
         }
-        let tc = |arguments: &str| {
-            let mut command = std::process::Command::new("tc");
-            // One argument is a program of the classic kind, with blanks in it.
-            let out = command.args(arguments.split(' ').map(|a| a.replace('_', " "))).output();
-            String::from_utf8(out.expect("it is there").stdout).expect("it is text")
-        };
         let pass = counter(&Counter::new(), ProgType::SCHED_CLS, -1);
         let link = attach_tc_clsact(&pass, wire.far_index, Direction::Ingress).expect("attached");
         tc("filter add dev far egress protocol ip pref 5 bpf bytecode 1,6_0_0_0");
@@ -193,6 +187,36 @@ fn the_qdisc_stays_while_somebody_elses_filter_is_on_it() {
         assert!(theirs().contains("pref 5"), "it went with our filter");
         assert!(!tc("filter show dev far ingress").contains("skep"));
     });
+}
+
+/// Somebody has removed ours, and put theirs at the place that the kernel had chosen.
+#[test]
+fn a_filter_that_came_in_the_place_of_ours_stays() {
+    on_a_wire(|wire| {
+        if !skep_testing::has_tool("tc") {
+            return skep_testing::skip(skep_testing::Skip::Tool, "clsact", "no tc command");
+        }
+        let pass = counter(&Counter::new(), ProgType::SCHED_CLS, -1);
+        let place = FilterPlace { priority: 5, handle: 1 };
+        let link = attach_tc_clsact_at(&pass, wire.far_index, Direction::Egress, place);
+        let mut link = link.expect("attached");
+        tc("filter del dev far egress pref 5");
+        tc("filter add dev far egress pref 5 handle 1 bpf bytecode 1,6_0_0_0");
+        let theirs = || tc("filter show dev far egress");
+        assert!(theirs().contains("bytecode"), "{}", theirs());
+        let update = link.update(&pass, None).expect_err("it is not ours");
+        let AttachError::Refused { source, .. } = update else { panic!("{update}") };
+        assert_eq!(source.errno(), libc::EPERM);
+        assert_eq!(link.detach().expect_err("it is not ours").errno(), libc::ENOENT);
+        assert!(theirs().contains("bytecode"), "it was taken for ours");
+    });
+}
+
+/// Runs `tc`. A `_` is a blank inside an argument.
+fn tc(arguments: &str) -> String {
+    let mut command = std::process::Command::new("tc");
+    let out = command.args(arguments.split(' ').map(|a| a.replace('_', " "))).output();
+    String::from_utf8(out.expect("it is there").stdout).expect("it is text")
 }
 
 /// Interfaces of another namespace may have the same number: a link must not take away theirs.
