@@ -8,7 +8,7 @@
 //! A forward declaration is the type of its name when there is one only. Variables and sections
 //! are never the same as another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     Btf, Builder, KindTag, TypeId,
@@ -165,7 +165,7 @@ impl<'a> Graph<'a> {
         let mut classes: Vec<usize> = (0..self.shapes.len())
             .map(|at| self.shapes.get(itself(at)).copied())
             .collect::<Option<_>>()?;
-        let mut count = classes.iter().max().map_or(0, |most| most + 1);
+        let mut count = classes.iter().collect::<HashSet<_>>().len();
         loop {
             left = left.checked_sub(self.words)?;
             let mut known: HashMap<Vec<usize>, usize> = HashMap::new();
@@ -327,6 +327,21 @@ mod tests {
         let dedup = types.finish().unwrap().dedup();
         assert_eq!(dedup.id(first), dedup.id(second));
         assert_eq!(dedup.id(first), dedup.id(outer));
+    }
+
+    #[test]
+    fn a_declaration_in_front_does_not_end_the_search_for_differences() {
+        let mut types = Builder::new();
+        types.forward("a", false);
+        types.structure("a", 0, &[]);
+        let mut at = types.int("int", 4, Encoding::SIGNED);
+        let pointers = [0; 3].map(|_| {
+            at = types.ptr(at);
+            at
+        });
+        let dedup = types.finish().unwrap().dedup();
+        let [one, two, three] = pointers.map(|id| dedup.id(id));
+        assert!(one != two && two != three && one != three, "{:?}", lines(&dedup.types));
     }
 
     #[test]
