@@ -5,7 +5,7 @@ mod modules;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     io::{self, BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
@@ -207,6 +207,8 @@ fn parse_version(text: &str) -> Option<u32> {
 pub fn kernel_symbols(names: &[&str]) -> Result<HashMap<String, u64>, TargetError> {
     let fail = |source| TargetError::Read { path: KALLSYMS.into(), source };
     let mut lines = BufReader::new(fs::File::open(KALLSYMS).map_err(fail)?);
+    // An object may ask for tens of thousands, and the list is long.
+    let names: HashSet<&str> = names.iter().copied().collect();
     let mut found = HashMap::new();
     let mut line = String::new();
     while found.len() < names.len() {
@@ -215,7 +217,7 @@ pub fn kernel_symbols(names: &[&str]) -> Result<HashMap<String, u64>, TargetErro
             break;
         }
         if let Some((name, address)) = parse_symbol(&line)
-            && names.contains(&name)
+            && names.contains(name)
             && address != 0
         {
             found.entry(name.to_owned()).or_insert(address);
