@@ -343,7 +343,13 @@ fn sections<'d>(
             align: header.sh_addralign.get(LE),
         });
     }
-    Ok(sections)
+    // What is read of each is then in proportion to the file.
+    let total = sections.iter().map(|section| section.data.len() as u64).sum();
+    let file_size = file.len();
+    match total <= file_size as u64 {
+        true => Ok(sections),
+        false => Err(ObjectError::SectionsOverlap { total, file_size }),
+    }
 }
 
 fn section_part(section: &Section<'_>) -> String {

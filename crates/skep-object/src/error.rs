@@ -19,6 +19,14 @@ pub enum ObjectError {
         /// Size of the file in bytes.
         file_size: usize,
     },
+    /// More sections than the file has bytes for: some are the same bytes.
+    #[error("its sections have {total} bytes together, the file {file_size}: they overlap")]
+    SectionsOverlap {
+        /// Bytes of all sections.
+        total: u64,
+        /// Size of the file in bytes.
+        file_size: usize,
+    },
     /// The file is something else.
     #[error("it starts with {}, an ELF file with 7f 45 4c 46", hex(found))]
     NotElf {

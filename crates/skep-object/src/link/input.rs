@@ -56,6 +56,15 @@ impl<'a> File<'a> {
                 problem: format!("its names overlap: apart they have more than {most} bytes"),
             });
         }
+        let names: usize = elf.symbols.iter().map(|symbol| symbol.name.len()).sum();
+        let most = input.bytes.len().saturating_mul(NAME_ROOM);
+        if names > most {
+            return Err(LinkError::Section {
+                file: input.name.to_owned(),
+                section: ".symtab".to_owned(),
+                problem: format!("its names overlap: apart they have {names} bytes, not {most}"),
+            });
+        }
         let layout = match &btf {
             Some(btf) => Layout::new(&elf, btf).map_err(wrong)?,
             None => Layout::default(),
@@ -83,7 +92,7 @@ impl<'a> File<'a> {
     }
 }
 
-/// How much longer names may be than the types with them.
+/// How much longer names may be than the types, or the file, with them.
 const NAME_ROOM: usize = 4;
 
 /// Where clang puts extern variables that name no section.

@@ -90,6 +90,7 @@ pub fn link(inputs: &[Input<'_>]) -> Result<Linked, LinkError> {
     let mut symbols = Symbols { files: &files, sections: &sections, ids: &ids, elf: &mut elf };
     let numbers = symbols.write(&globals);
     for moved in &relocations {
+        // Each has one: those that cannot were refused when they were moved.
         let symbol = numbers.get(&(moved.file, moved.symbol)).zip(ids.get(moved.output));
         if let Some((&symbol, &section)) = symbol {
             elf.relocate(section, moved.offset, symbol, moved.kind);
@@ -179,5 +180,90 @@ fn made(
         value: placed.map_or(0, |(_, value)| value),
         size: symbol.size,
         hidden,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ObjectError;
+    use crate::write::elf::{ALLOC, WRITE};
+
+    fn linked(bytes: &[u8]) -> Result<Linked, LinkError> {
+        link(&[Input { name: "a.o", bytes }])
+    }
+
+    /// A file with these sections, all of one name.
+    fn with_sections(count: usize, align: u64) -> Vec<u8> {
+        let mut elf = Writer::default();
+        for _ in 0..count {
+            let section = elf.section("things", ALLOC | WRITE, vec![1]).unwrap();
+            elf.set_align(section, align);
+        }
+        elf.finish()
+    }
+
+    #[test]
+    fn gaps_are_not_larger_than_files_that_people_have() {
+        assert!(linked(&with_sections(200, 1 << 16)).is_ok());
+        let error = linked(&with_sections(300, 1 << 16)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "what aligns section things and those before it is larger than 16777216"
+        );
+    }
+
+    #[test]
+    fn sections_of_the_same_bytes_are_refused() {
+        let mut bytes = with_sections(3, 1);
+        let size = bytes.len() as u64;
+        let table = u64::from_le_bytes(*bytes[0x28..].first_chunk().unwrap());
+        for header in (1..=3).map(|n| usize::try_from(table).unwrap() + n * 64) {
+            bytes[header + 24..][..8].fill(0);
+            bytes[header + 32..][..8].copy_from_slice(&(size / 2).to_le_bytes());
+        }
+        let error = linked(&bytes).unwrap_err();
+        let LinkError::Object { source: ObjectError::SectionsOverlap { total, .. }, .. } = error
+        else {
+            panic!("{error}")
+        };
+        assert!(total > size, "{total}");
+    }
+
+    #[test]
+    fn names_of_symbols_that_overlap_are_refused() {
+        let mut elf = Writer::default();
+        let section = elf.section("things", ALLOC | WRITE, vec![0]).unwrap();
+        let of = |name: String| Symbol {
+            name,
+            kind: Kind::Object,
+            bind: Bind::Local,
+            section: Some(section),
+            value: 0,
+            size: 1,
+            hidden: false,
+        };
+        let name = "x".repeat(1000);
+        for _ in 0..200 {
+            elf.symbol(of(name.clone()));
+        }
+        let error = linked(&elf.finish()).unwrap_err().to_string();
+        assert!(error.starts_with("a.o: section .symtab: its names overlap"), "{error}");
+    }
+
+    #[test]
+    fn a_relocation_to_no_symbol_is_not_left_out() {
+        let mut elf = Writer::default();
+        let section = elf.section("things", ALLOC | WRITE, vec![0; 8]).unwrap();
+        let symbol = elf.section_symbol(section);
+        elf.relocate(section, 0, symbol, 2);
+        let mut bytes = elf.finish();
+        assert!(linked(&bytes).is_ok());
+        let rel = (0..bytes.len() - 16)
+            .find(|&at| bytes[at..at + 16] == [0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0])
+            .unwrap();
+        bytes[rel + 12] = 0;
+        let error = linked(&bytes).unwrap_err().to_string();
+        assert_eq!(error, "a.o: relocation 0 of things at offset 0x0: symbol 0 names nothing");
     }
 }

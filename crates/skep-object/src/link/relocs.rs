@@ -4,7 +4,7 @@
 //! that is in the place counts from the section's start, and that moved.
 
 use super::LinkError;
-use super::input::File;
+use super::input::{File, is_global};
 use super::sections::{Output, Placed, Sections};
 use crate::elf::{Place, Rel, SymbolKind};
 use crate::reference::{CALL, R_BPF_64_32, R_BPF_64_64, R_BPF_64_ABS64};
@@ -85,8 +85,12 @@ fn section_offset(
     rel: &Rel,
 ) -> Result<u64, String> {
     let symbol = file.elf.symbols.get(rel.symbol).ok_or("its symbol does not exist")?;
+    if symbol.kind == SymbolKind::Other {
+        return Err(format!("its symbol {} is of a kind that linking does not know", symbol.name));
+    }
     let placed = match symbol.place {
-        Place::Undefined => return Ok(0),
+        Place::Undefined if is_global(symbol) => return Ok(0),
+        Place::Undefined => return Err(format!("symbol {} names nothing", rel.symbol)),
         Place::Special(n) => return Err(format!("its symbol is in special section {n:#x}")),
         Place::Section(index) => sections.of(number, index).ok_or_else(|| {
             format!("its symbol is in {}, which is left out", file.elf.place_name(symbol.place))

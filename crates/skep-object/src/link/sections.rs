@@ -14,6 +14,9 @@ const NOTES: [&str; 2] = ["license", "version"];
 const MAX_ALIGN: u64 = 1 << 16;
 /// Most bytes of a section: offsets in BTF and BTF.ext have 32 bits.
 const MAX_BYTES: u64 = u32::MAX as u64;
+/// Most bytes that all gaps between sections may have together: an alignment is a few bytes in a
+/// file, and a gap as large as it says.
+const MAX_GAPS: u64 = 1 << 24;
 
 /// A section of the result.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(super) struct Placed {
 pub(super) struct Sections {
     pub(super) outputs: Vec<Output>,
     by_name: HashMap<String, usize>,
+    /// Bytes between sections so far.
+    gaps: u64,
     /// By file and section: nothing for those that do not go into the result.
     placed: Vec<Vec<Option<Placed>>>,
 }
@@ -133,6 +138,13 @@ impl Sections {
             limit: MAX_BYTES,
         })?;
         if section.kind != SHT_NOBITS {
+            self.gaps += start - output.size;
+            if self.gaps > MAX_GAPS {
+                return Err(LinkError::TooLarge {
+                    what: format!("what aligns section {} and those before it", section.name),
+                    limit: MAX_GAPS,
+                });
+            }
             output.data.resize(usize::try_from(start).unwrap_or(usize::MAX), 0);
             output.data.extend(section.data);
         }
