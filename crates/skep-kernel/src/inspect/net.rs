@@ -123,8 +123,16 @@ pub fn on_interfaces(only: Option<&str>) -> Result<Vec<NetProgram>, SysError> {
             Ok(())
         };
         if interface.kind == "netkit" {
-            ordered(AttachType::NETKIT_PRIMARY, InterfaceHook::Netkit(NetkitEnd::Primary))?;
-            ordered(AttachType::NETKIT_PEER, InterfaceHook::Netkit(NetkitEnd::Peer))?;
+            for (attach_type, end) in [
+                (AttachType::NETKIT_PRIMARY, NetkitEnd::Primary),
+                (AttachType::NETKIT_PEER, NetkitEnd::Peer),
+            ] {
+                match ordered(attach_type, InterfaceHook::Netkit(end)) {
+                    // The peer: the primary tells what both have.
+                    Err(e) if e.errno() == libc::EACCES => {}
+                    other => other?,
+                }
+            }
         }
         for direction in [Direction::Ingress, Direction::Egress] {
             ordered(direction.attach_type(), InterfaceHook::Tcx(direction))?;
@@ -211,12 +219,13 @@ pub fn on_cgroup(path: &Path, inherited: bool) -> Result<Vec<NetProgram>, SysErr
     Ok(found)
 }
 
-/// A hook that the kernel, or a namespace, does not have has no programs.
+const NO_HOOK: &[i32] = &[libc::EINVAL, libc::EOPNOTSUPP, libc::ENOENT, libc::ENODEV];
+
+/// A hook that the kernel, or a namespace, does not have has no programs, nor has an interface that
+/// is gone meanwhile.
 fn or_no_hook(on: Result<Attached, SysError>) -> Result<Attached, SysError> {
     match on {
-        Err(e) if matches!(e.errno(), libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT) => {
-            Ok(Attached::default())
-        }
+        Err(e) if NO_HOOK.contains(&e.errno()) => Ok(Attached::default()),
         other => other,
     }
 }

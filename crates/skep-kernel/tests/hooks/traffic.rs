@@ -2,6 +2,7 @@
 
 use skep_kernel::{
     AttachError, Link, Program, Target, attach,
+    inspect::on_interfaces,
     link::{
         AttachedProgram, Direction, FilterPlace, Method, Neighbour, NetkitEnd, Order, Owner,
         PacketSocket, Position, attach_netkit, attach_tc_clsact_at, attach_tcx, attached, ifindex,
@@ -197,6 +198,10 @@ fn both_ends_of_a_netkit_pair_have_programs() {
             let found = attached(Owner::Interface(primary), kind).expect("netkit");
             let programs: Vec<u32> = found.programs.iter().map(|at| at.program).collect();
             assert_eq!(programs, [id(&first), id(&program)]);
+            // The peer, which the kernel does not let be asked, does not hide the rest.
+            let listed = on_interfaces(None).expect("all interfaces");
+            let listed: Vec<u32> = listed.iter().map(|found| found.program).collect();
+            assert_eq!(listed, programs);
             let socket = PacketSocket::open(sender).expect("root may");
             let send = || socket.send(&frame(1)).expect("sent");
             send();
