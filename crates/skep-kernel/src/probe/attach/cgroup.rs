@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::fd::{AsFd as _, BorrowedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use skep_abi::{
@@ -14,6 +14,7 @@ use skep_btf::KindTag;
 
 use super::{Answer, Hooks, RETURN_1, Support};
 use crate::{
+    inspect::cgroup_root,
     link::attach_cgroup,
     probe::{if_loading, program::named},
     program::{Program, ProgramLoad},
@@ -70,16 +71,15 @@ impl Cgroup {
     /// Below this process's own, else at the top.
     fn new() -> io::Result<Self> {
         let absent = || io::Error::new(io::ErrorKind::NotFound, "cgroup2 is not mounted");
-        let mounts = sys::read_text("/proc/self/mounts")?;
-        let mount = mount_point(&mounts, "cgroup2").ok_or_else(absent)?;
+        let mount = cgroup_root().ok_or_else(absent)?;
         let own = sys::read_text("/proc/self/cgroup").unwrap_or_default();
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
         let name = format!("skep-probe-{}", std::process::id());
-        let path = Path::new(mount).join(own).join(&name);
+        let path = mount.join(own).join(&name);
         let path = match fs::create_dir(&path) {
             Ok(()) => path,
             Err(_) => {
-                let path = Path::new(mount).join(name);
+                let path = mount.join(name);
                 fs::create_dir(&path)?;
                 path
             }
@@ -98,26 +98,5 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         // Nobody can be told, and nothing is in it.
         fs::remove_dir(&self.path).ok();
-    }
-}
-
-/// Where the first file system of this type is mounted.
-fn mount_point<'m>(mounts: &'m str, fs_type: &str) -> Option<&'m str> {
-    mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (place, kind) = (words.next()?, words.next()?);
-        (kind == fs_type).then_some(place)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mount_is_found_by_its_type() {
-        let mounts = "none /a cgroup rw 0 0\nnone /b/c cgroup2 rw 0 0\nbroken\n";
-        assert_eq!(mount_point(mounts, "cgroup2"), Some("/b/c"));
-        assert_eq!(mount_point(mounts, "bpf"), None);
     }
 }
