@@ -251,7 +251,7 @@ enum Form {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Encoding, Func, Linkage, Member, Param, Var, dump};
+    use crate::{Encoding, Func, Kind, Linkage, Member, Param, Var, dump};
 
     /// A list node whose pointer leads to itself.
     fn node(types: &mut Builder, value: &str) -> TypeId {
@@ -385,6 +385,62 @@ mod tests {
             let again = once.types.finish().unwrap().dedup();
             assert_eq!(lines(&once.types), lines(&again.types), "{}", path.display());
         }
+    }
+
+    /// Are two types the same, by walking along both until something differs?
+    fn same(btf: &Btf, a: TypeId, b: TypeId, assumed: &mut HashSet<[TypeId; 2]>) -> bool {
+        if !assumed.insert([a, b]) {
+            return true;
+        }
+        let (Some(x), Some(y)) = (btf.get(a), btf.get(b)) else { return a == b };
+        if (x.name, x.kind.tag()) != (y.name, y.kind.tag()) {
+            return false;
+        }
+        match (x.kind, y.kind) {
+            (Kind::Ptr(x), Kind::Ptr(y)) | (Kind::Const(x), Kind::Const(y)) => {
+                same(btf, x, y, assumed)
+            }
+            (Kind::Struct(x), Kind::Struct(y)) => {
+                x.members.len() == y.members.len()
+                    && x.members.iter().zip(y.members.iter()).all(|(x, y)| {
+                        (x.name, x.bit_offset) == (y.name, y.bit_offset)
+                            && same(btf, x.ty, y.ty, assumed)
+                    })
+            }
+            _ => true,
+        }
+    }
+
+    #[test]
+    fn the_same_are_those_that_no_walk_tells_apart() {
+        arbtest::arbtest(|u| {
+            let mut types = Builder::new();
+            // A declaration whose type is there changes nothing for the others.
+            types.forward("a", false);
+            types.structure("a", 0, &[]);
+            let count = u.int_in_range(1..=16)?;
+            for _ in 0..count {
+                let of = TypeId(u.int_in_range(2..=count + 2)?);
+                match u.int_in_range(0..=4)? {
+                    0 => types.int(u.choose(&["int", "long"])?, 4, Encoding::SIGNED),
+                    1 => types.constant(of),
+                    2 => {
+                        let name = u.choose(&["x", "y"])?;
+                        let member = Member { name, ty: of, bit_offset: 0, bitfield_size: 0 };
+                        types.structure(u.choose(&["s", ""])?, 8, &[member])
+                    }
+                    _ => types.ptr(of),
+                };
+            }
+            let btf = types.finish().unwrap();
+            let dedup = btf.dedup();
+            let all = || btf.ids().skip(1);
+            for (a, b) in all().flat_map(|a| all().map(move |b| (a, b))) {
+                let want = same(&btf, a, b, &mut HashSet::new());
+                assert_eq!(dedup.id(a) == dedup.id(b), want, "{a} {b}\n{}", dump::raw(&btf));
+            }
+            Ok(())
+        });
     }
 
     /// A chain of pointers as long as bytes allow, twice: quick, and never wrong.
