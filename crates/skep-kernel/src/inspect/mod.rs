@@ -99,7 +99,7 @@ pub fn ids(kind: Kind) -> Result<Vec<u32>, SysError> {
     Ok(found)
 }
 
-/// Opens an object by its id; none when it is gone.
+/// Opens an object by its id; none when it is gone, or not yet there.
 ///
 /// # Errors
 ///
@@ -109,6 +109,9 @@ pub fn open(kind: Kind, id: u32) -> Result<Option<OwnedFd>, SysError> {
     match sys::open_id(kind.raw(), id) {
         Ok(fd) => Ok(Some(fd)),
         Err(e) if e.errno() == libc::ENOENT => Ok(None),
+        // A link that is being made has a number before it is there (`bpf_link_by_id`,
+        // kernel/bpf/syscall.c).
+        Err(e) if kind == Kind::Link && e.errno() == libc::EAGAIN => Ok(None),
         Err(e) => Err(e),
     }
 }

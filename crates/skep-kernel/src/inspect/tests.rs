@@ -51,6 +51,12 @@ fn a_program_is_listed_while_it_is_loaded() {
 }
 
 #[test]
+fn a_link_that_is_being_made_is_not_there_yet() {
+    let _fake = sys::fake::Fake::failing("BPF_LINK_GET_FD_BY_ID", libc::EAGAIN);
+    assert_eq!(link(1).unwrap(), None);
+}
+
+#[test]
 fn a_map_is_the_same_map_by_its_id() {
     require_kernel!(probe::can_load().into_result());
     let made = hash("by_id");
