@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::skep;
+use common::{interrupt, skep};
 use serde_json::Value;
 
 const ATTACHED: &str = "attached 5 programs";
@@ -88,8 +88,7 @@ fn ctrl_c_detaches_and_is_exit_code_130() {
         line.clear();
         assert_ne!(err.read_line(&mut line).expect("stderr is text"), 0, "it ended too early");
     }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(kill.expect("kill starts").success());
+    interrupt(&child);
     let asked = Instant::now();
     let output = child.wait_with_output().expect("the binary ends");
     assert!(asked.elapsed() < Duration::from_secs(10), "the end took {:?}", asked.elapsed());

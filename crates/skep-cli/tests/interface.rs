@@ -6,12 +6,12 @@ mod common;
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
+    process::Stdio,
     thread,
     time::Duration,
 };
 
-use common::{json, run, skep};
+use common::{interrupt, json, run, skep};
 use serde_json::Value;
 use skep::packets::PcapReader;
 use skep_kernel::link::{PacketSocket, ifindex};
@@ -62,8 +62,7 @@ fn on_interface(example: &str, engine: &str, frames: &[Vec<u8>]) -> String {
         thread::sleep(Duration::from_micros(500));
     }
     thread::sleep(Duration::from_millis(500));
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(kill.expect("kill starts").success());
+    interrupt(&child);
     let output = child.wait_with_output().expect("the binary ends");
     assert_eq!(output.status.code(), Some(130), "{said}");
     String::from_utf8(output.stdout).expect("stdout is text")

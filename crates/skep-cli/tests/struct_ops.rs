@@ -7,7 +7,8 @@ use std::{
     process::Stdio,
 };
 
-use common::skep;
+use common::{interrupt, json, ok, skep};
+use serde_json::Value;
 
 fn registered(name: &str) -> bool {
     let list = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
@@ -20,7 +21,7 @@ fn a_congestion_control_is_registered_while_it_runs() {
     let sets = ["first", "second", "plain"].into_iter().zip(names);
     let sets: Vec<String> = sets.map(|(map, name)| format!("{map}.name={name}")).collect();
     let mut command = skep();
-    command.args(["run", "tests/data/objects/tcp_ca.bpf.o", "--duration", "2s"]);
+    command.args(["run", "tests/data/objects/tcp_ca.bpf.o", "--duration", "60s"]);
     for set in &sets {
         command.args(["--set", set]);
     }
@@ -36,7 +37,14 @@ fn a_congestion_control_is_registered_while_it_runs() {
     }
     assert!(said.contains("attached 0 programs and 3 struct_ops maps"), "{said}");
     assert!(names.iter().all(|name| registered(name)));
+    // Their values have types of the kernel's.
+    let maps = json(&ok("map list name plain --json"));
+    let dumped =
+        maps.iter().flat_map(|map| json(&ok(&format!("map dump id {} --json", map["id"]))));
+    let named: Vec<Value> = dumped.map(|entry| entry["value"]["data"]["name"].clone()).collect();
+    assert!(named.contains(&names[2].into()), "{named:?}");
+    interrupt(&child);
     let output = child.wait_with_output().expect("the binary ends");
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(!names.iter().any(|name| registered(name)));
 }

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::Write as _,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 /// What a run of the binary gave.
@@ -69,6 +69,12 @@ pub fn fails(code: i32, words: &str) -> String {
     let ran = run(&words.split(' ').collect::<Vec<_>>());
     assert_eq!(ran.code, code, "{words}: {}{}", ran.out, ran.err);
     ran.err
+}
+
+/// Asks a process to end, as Ctrl-C does.
+pub fn interrupt(child: &Child) {
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill starts").success());
 }
 
 /// Compares `got` with `tests/golden/NAME`; `BLESS=1` writes it instead.

@@ -36,6 +36,10 @@ pub struct MapInfo {
     pub key_type: Option<TypeId>,
     /// Type of the values there.
     pub value_type: Option<TypeId>,
+    /// Type of the values among the kernel's types: of `struct_ops` maps.
+    pub kernel_value_type: Option<TypeId>,
+    /// The BTF object that has it, since Linux 6.9; before it is that of `vmlinux`.
+    pub kernel_btf_id: Option<u32>,
     /// Extra word of some types.
     pub extra: u64,
     /// Bytes of kernel memory, as `fdinfo` counts them.
@@ -64,6 +68,8 @@ pub fn map(id: u32) -> Result<Option<MapInfo>, SysError> {
         btf_id: some(raw.btf_id),
         key_type: some(raw.btf_key_type_id).map(TypeId),
         value_type: some(raw.btf_value_type_id).map(TypeId),
+        kernel_value_type: some(raw.btf_vmlinux_value_type_id).map(TypeId),
+        kernel_btf_id: some(raw.btf_vmlinux_id),
         extra: raw.map_extra,
         memory_bytes: own_field(fd.as_fd(), "memlock").and_then(|t| t.parse().ok()),
         frozen: own_field(fd.as_fd(), "frozen").is_some_and(|t| t == "1"),

@@ -73,13 +73,13 @@ pub(crate) struct MapInfo {
     pub(crate) map_flags: u32,
     name: [u8; 16],
     pub(crate) ifindex: u32,
-    btf_vmlinux_value_type_id: u32,
+    pub(crate) btf_vmlinux_value_type_id: u32,
     netns_dev: u64,
     netns_ino: u64,
     pub(crate) btf_id: u32,
     pub(crate) btf_key_type_id: u32,
     pub(crate) btf_value_type_id: u32,
-    btf_vmlinux_id: u32,
+    pub(crate) btf_vmlinux_id: u32,
     pub(crate) map_extra: u64,
 }
 

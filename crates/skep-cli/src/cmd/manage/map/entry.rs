@@ -9,6 +9,7 @@ use skep::{
     kernel::{
         Map,
         inspect::{self, Kind},
+        target,
     },
 };
 
@@ -110,8 +111,21 @@ impl Open {
         let gone = || select::gone(Kind::Map, id);
         let info = rights("reading a map", inspect::map(id))?.ok_or_else(gone)?;
         let map = rights("opening a map", inspect::open_map(id))?.ok_or_else(gone)?;
-        let btf = info.btf_id.and_then(|id| inspect::types(id).ok().flatten());
-        Ok(Self { map, btf, key: info.key_type, value: info.value_type })
+        let of = |id: Option<u32>| inspect::types(id?).ok().flatten();
+        let Some(value) = info.kernel_value_type else {
+            let btf = of(info.btf_id);
+            return Ok(Self { map, btf, key: info.key_type, value: info.value_type });
+        };
+        let btf = of(info.kernel_btf_id).or_else(|| target::vmlinux_btf().ok());
+        Ok(Self { map, btf, key: None, value: Some(value) })
+    }
+
+    /// The map's name for messages.
+    pub(super) fn name(&self) -> &str {
+        match self.map.name() {
+            "" => "the map",
+            name => name,
+        }
     }
 
     pub(super) fn entry(&self, key: Option<&[u8]>, bytes: &[u8]) -> Entry {
@@ -135,7 +149,7 @@ impl Open {
             _ => (def.value_size as usize, self.value),
         };
         data(self.btf.as_ref().zip(ty), size, words)
-            .map_err(|e| usage(format!("the {what} of {}: {e}", self.map.name())))
+            .map_err(|e| usage(format!("the {what} of {}: {e}", self.name())))
     }
 
     /// A value as the system call wants it: for per-CPU maps once for each CPU.
@@ -166,7 +180,7 @@ impl Dump {
                 }
             }
             MapType::RINGBUF | MapType::USER_RINGBUF | MapType::BLOOM_FILTER | MapType::ARENA => {
-                anyhow::bail!("{} is a {map_type}, which has no entries to list", open.map.name());
+                anyhow::bail!("{} is a {map_type}, which has no entries to list", open.name());
             }
             _ => {
                 for key in open.map.keys() {
@@ -242,7 +256,7 @@ impl Getnext {
         select::done(words)?;
         let mut next = vec![0; open.map.def().key_size as usize];
         if !map_rights("reading a map", open.map.next_key(key.as_deref(), &mut next))? {
-            anyhow::bail!("{} has no further key", open.map.name());
+            anyhow::bail!("{} has no further key", open.name());
         }
         let show = |bytes: &[u8]| decode(open.btf.as_ref(), open.key, bytes);
         let row = Next { key: key.as_deref().map(show), next_key: show(&next) };
