@@ -61,12 +61,22 @@ fn blame(e: &(dyn Error + 'static)) -> Option<Blame> {
     load.or_else(attach).or_else(run)
 }
 
+/// As [`message`], for an error of a library.
+pub fn message_of(e: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(e), |&e| e.source());
+    join(String::new(), causes.map(ToString::to_string))
+}
+
 /// The error and its causes in one line. A cause that the text before it already ends with is not
 /// repeated. Only writing the output fails without saying what failed.
 pub fn message(e: &anyhow::Error) -> String {
     let bare = e.chain().len() == 1 && e.is::<std::io::Error>();
-    let mut text = if bare { "cannot write the output".into() } else { String::new() };
-    for cause in e.chain().map(ToString::to_string) {
+    let begin = if bare { "cannot write the output".into() } else { String::new() };
+    join(begin, e.chain().map(ToString::to_string))
+}
+
+fn join(mut text: String, causes: impl Iterator<Item = String>) -> String {
+    for cause in causes {
         if text.is_empty() {
             text = cause;
         } else if !text.ends_with(&cause) {

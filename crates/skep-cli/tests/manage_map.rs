@@ -124,8 +124,37 @@ fn a_frozen_map_is_read_only() {
         ok("map update pinned /sys/fs/bpf/a key 1 value 5");
         ok("map freeze pinned /sys/fs/bpf/a");
         assert_eq!(row("map show pinned /sys/fs/bpf/a")["frozen"], 1);
-        fails(3, "map update pinned /sys/fs/bpf/a key 1 value 6");
+        for words in ["update pinned /sys/fs/bpf/a key 1 value 6", "freeze pinned /sys/fs/bpf/a"] {
+            let why = fails(1, &format!("map {words}"));
+            assert!(why.contains("map 'a': ") && why.contains("the map is frozen"), "{why}");
+        }
         assert_eq!(ok("map lookup pinned /sys/fs/bpf/a key 1"), "key: 1  value: 5\n");
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_path_or_a_key_is_said() {
+    const CASES: &[(&str, &str)] = &[
+        ("map create /sys/fs/bpf/h type hash key 4 value 4 entries 1", "pin at /sys/fs/bpf/h: "),
+        ("map create /tmp/skep-h type hash key 4 value 4 entries 1", "not on a bpf file system"),
+        ("map pin pinned /sys/fs/bpf/h /tmp/skep-h", "cannot pin at /tmp/skep-h: "),
+        ("map pin pinned /sys/fs/bpf/h /sys/fs/bpf/no/h", "cannot pin at /sys/fs/bpf/no/h: "),
+        ("map show pinned /sys/fs/bpf/none", "cannot open /sys/fs/bpf/none: "),
+        ("map show pinned /proc/version", "cannot open /proc/version: "),
+        ("link show pinned /sys/fs/bpf/h", "/sys/fs/bpf/h is a pinned map, expected a link"),
+        ("map update pinned /sys/fs/bpf/h key 9 value 1 exist", "the key is not there"),
+        ("map update pinned /sys/fs/bpf/h key 1 value 1 noexist", "it is there already"),
+        ("map update pinned /sys/fs/bpf/h key 9 value 1", "a map without a name: "),
+        ("map delete pinned /sys/fs/bpf/h key 9", "the key is not there"),
+        ("map getnext pinned /sys/fs/bpf/h key 1", "the map has no further key"),
+    ];
+    with_pins(|| {
+        ok("map create /sys/fs/bpf/h type hash key 4 value 4 entries 1");
+        ok("map update pinned /sys/fs/bpf/h key 1 value 1");
+        for (words, want) in CASES {
+            let why = fails(1, words);
+            assert!(why.contains(want) && !why.contains("run as root"), "{words}: {why}");
+        }
     });
 }
 

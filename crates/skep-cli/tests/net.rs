@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{json, run, skep};
+use common::{fails, json, run, skep};
 use serde_json::Value;
 use skep::{
     abi::{AttachType, ProgType},
@@ -179,6 +179,12 @@ fn what_hangs_where_is_shown_in_the_order_in_which_it_runs() {
         assert_eq!(ran.code, 1, "{}", ran.err);
         assert!(ran.err.contains("no interface of this name"), "{}", ran.err);
         assert_eq!(run(&["net", "show", "left"]).code, 2);
+        for command in ["show", "tree"] {
+            for (path, want) in [("/proc", "/proc is not a cgroup"), ("/none", "cgroup /none: ")] {
+                let why = fails(1, &format!("cgroup {command} {path}"));
+                assert!(why.contains(want), "{why}");
+            }
+        }
     });
     require_kernel!(inside);
 }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{json, run, skep};
+use common::{interrupt, json, run, skep};
 use serde_json::Value;
 use skep::kernel::probe::{self, Support};
 use skep_testing::{ip, require_kernel, sandbox};
@@ -36,8 +36,7 @@ fn while_it_runs(args: &[&str], act: impl FnOnce()) -> (Vec<Value>, String) {
         assert_ne!(read, 0, "{args:?} ended too early: {said}");
     }
     act();
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(kill.expect("kill starts").success());
+    interrupt(&child);
     let output = child.wait_with_output().expect("the binary ends");
     assert_eq!(output.status.code(), Some(130), "{said}");
     (json(&String::from_utf8(output.stdout).expect("stdout is text")), said)
@@ -274,6 +273,9 @@ fn what_is_pinned_stays_until_its_file_goes() {
         let two = ["--attach", "connect4=xdp:lo", "--pin", place];
         let ran = run(&[&["run", PLACES][..], &two].concat());
         assert_ne!(ran.code, 0);
+        let ran = run(&["run", PLACES, "--prog", "tasks", "--pin", place]);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        assert!(ran.err.contains("kept/tasks: BPF_OBJ_PIN failed: File exists"), "{}", ran.err);
         let left = fs::read_dir(place).expect("it is there").count();
         assert_eq!(left, 2);
         let frame = format!("{place}/frame");

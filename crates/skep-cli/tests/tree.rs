@@ -4,7 +4,7 @@ mod common;
 
 use std::{os::fd::AsFd as _, process::Command};
 
-use common::{json, ok};
+use common::{fails, json, ok};
 use serde_json::Value;
 use skep::{
     Engine, Object,
@@ -56,6 +56,8 @@ fn a_process_holds_links_links_programs_programs_maps() {
     let drawn = ok(&format!("tree --pid {me}"));
     assert!(drawn.contains(&format!("({me})\n├─ link ")), "{drawn}");
     drop(held);
+    let why = fails(1, "tree --pid 4294967295");
+    assert_eq!(why, "error: there is no process 4294967295\n");
     let after = trees(&format!("--pid {me}"));
     assert!(after.iter().flat_map(below).all(|n| n["kind"] != "link"), "{after:?}");
 }

@@ -6,9 +6,9 @@ use crate::sys::SysError;
 
 /// An operation on a map failed.
 #[derive(Debug, thiserror::Error)]
-#[error("map '{map}'")]
+#[error("{}", map_text(map))]
 pub struct MapError {
-    /// The map's name.
+    /// The map's name; empty when it has none.
     pub map: String,
     /// What failed.
     #[source]
@@ -20,6 +20,10 @@ impl MapError {
     pub fn errno(&self) -> i32 {
         self.source.errno()
     }
+}
+
+fn map_text(name: &str) -> String {
+    if name.is_empty() { "a map without a name".into() } else { format!("map '{name}'") }
 }
 
 /// Loading an object, or a part of it, failed.

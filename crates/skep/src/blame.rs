@@ -64,6 +64,10 @@ impl AttachError {
             Self::Kernel(
                 Kernel::NeedsTarget { .. } | Kernel::Name { .. } | Kernel::Binary { .. },
             ) => Blame::Input,
+            Self::Kernel(Kernel::Occupied { .. }) => Blame::System(
+                "skep link detach, or ending what holds the link, makes room; skep net show lists \
+                 what is there",
+            ),
             Self::Kernel(Kernel::Refused { source, .. }) => of_system_call(source),
             Self::Kernel(Kernel::NotYet { .. }) => {
                 Blame::System("skep test-run runs many of these programs on given input")
@@ -97,8 +101,7 @@ fn of_kernel(e: &skep_kernel::LoadError) -> Blame {
     match e {
         Load::Refused { source, .. } | Load::Map { source, .. } => of_system_call(source),
         Load::Pin { .. } => Blame::System(
-            "pins need a bpf file system (mount -t bpf bpf DIR) and the directory in it; without \
-             --pin-root nothing is pinned",
+            "pins need a bpf file system (mount -t bpf bpf DIR) and the directory in it",
         ),
         Load::NoSymbol { .. } => NEWER_KERNEL,
         Load::Target(_) => NAME_TYPES,

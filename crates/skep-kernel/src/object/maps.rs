@@ -290,7 +290,11 @@ fn given(spec: &MapSpec, id: u32) -> Result<Map, LoadError> {
         };
         return Err(LoadError::MapDefinition {
             map: spec.name.clone(),
-            reason: format!("map {id} is a {}, the object wants a {}", text(found), text(wanted)),
+            reason: format!(
+                "map {id} is of type {}, the object wants {}",
+                text(found),
+                text(wanted)
+            ),
         });
     }
     Ok(map.renamed(&spec.name))

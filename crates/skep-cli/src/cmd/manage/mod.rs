@@ -36,6 +36,11 @@ pub fn select_program(words: &[String]) -> anyhow::Result<u32> {
     select::take_one(Kind::Program, &mut rest)
 }
 
+/// Calls that say "not permitted" to everybody when a map is frozen or a path is not in a bpf file
+/// system.
+const REFUSED_BY_THE_OBJECT: &[&str] =
+    &["BPF_MAP_UPDATE_ELEM", "BPF_MAP_DELETE_ELEM", "BPF_MAP_FREEZE", "BPF_OBJ_PIN", "BPF_OBJ_GET"];
+
 /// The errnos of a process without rights, and of a kernel without the call.
 const EPERM: i32 = 1;
 const EACCES: i32 = 13;
@@ -43,19 +48,21 @@ const ENOSYS: i32 = 38;
 
 /// Turns "not permitted" into an error that says what is missing and what works instead.
 pub(super) fn rights<T>(what: &str, result: Result<T, SysError>) -> anyhow::Result<T> {
-    result.map_err(|e| of_errno(what, e.errno()).unwrap_or_else(|| e.into()))
+    result.map_err(|e| missing(what, &e).unwrap_or_else(|| e.into()))
 }
 
 /// As [`rights`], for operations on maps.
 fn map_rights<T>(what: &str, result: Result<T, MapError>) -> anyhow::Result<T> {
-    result.map_err(|e| of_errno(what, e.source.errno()).unwrap_or_else(|| e.into()))
+    result.map_err(|e| missing(what, &e.source).unwrap_or_else(|| e.into()))
 }
 
-fn of_errno(what: &str, errno: i32) -> Option<anyhow::Error> {
-    let missing = match errno {
+/// What this process or this kernel lacks; `None` where the object or the path is at fault.
+fn missing(what: &str, e: &SysError) -> Option<anyhow::Error> {
+    let missing = match e.errno() {
         EPERM | EACCES => match rights::lacking(needs(what)) {
             Some(why) => format!("{what}: not permitted: {why}"),
-            None => format!("{what}: not permitted, or the object is read-only"),
+            None if REFUSED_BY_THE_OBJECT.contains(&e.command) => return None,
+            None => format!("{what}: not permitted: {}", crate::exit::message_of(e)),
         },
         ENOSYS => format!("{what}: this kernel was built without bpf(2)"),
         _ => return None,

@@ -1,7 +1,8 @@
 //! `SELECTOR PATH`: pinning what is selected.
 
-use std::{os::fd::AsFd as _, path::PathBuf};
+use std::{os::fd::AsFd as _, path::Path};
 
+use anyhow::Context as _;
 use skep::kernel::inspect::{self, Kind};
 
 use super::{rights, select};
@@ -15,5 +16,10 @@ pub(super) fn pin(kind: Kind, words: &[String]) -> anyhow::Result<()> {
     };
     let fd = rights("opening an object", inspect::open(kind, id))?;
     let fd = fd.ok_or_else(|| select::gone(kind, id))?;
-    rights("pinning an object", inspect::pin(fd.as_fd(), &PathBuf::from(path)))
+    at(path.as_ref(), rights("pinning an object", inspect::pin(fd.as_fd(), path.as_ref())))
+}
+
+/// Says where, when pinning failed.
+pub(super) fn at(path: &Path, pinned: anyhow::Result<()>) -> anyhow::Result<()> {
+    pinned.with_context(|| format!("cannot pin at {}", path.display()))
 }

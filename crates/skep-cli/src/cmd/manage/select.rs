@@ -1,5 +1,6 @@
 //! Which object is meant: `id 5`, `name N`, `tag T`, `pinned PATH`.
 
+use anyhow::Context as _;
 use skep::kernel::inspect::{self, Kind};
 
 use super::rights;
@@ -30,9 +31,10 @@ pub(in crate::cmd) fn take(kind: Kind, words: &mut &[String]) -> anyhow::Result<
             Ok(tag.as_deref() == Some(which.as_str()))
         })?,
         ("pinned", Kind::Program | Kind::Map | Kind::Link) => {
-            let (found, id) = rights("opening a pin", inspect::pinned(which.as_ref()))?;
+            let pin = rights("opening a pin", inspect::pinned(which.as_ref()));
+            let (found, id) = pin.with_context(|| format!("cannot open {which}"))?;
             if found != kind {
-                anyhow::bail!("{which} is not a pinned {}", noun(kind));
+                anyhow::bail!("{which} is a pinned {}, expected a {}", noun(found), noun(kind));
             }
             vec![id]
         }

@@ -225,6 +225,7 @@ impl Attached {
 
     /// Pins every link below a directory, named for its program; all or none.
     pub fn pin(all: &[&Self], directory: &Path) -> anyhow::Result<usize> {
+        const EEXIST: i32 = 17;
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let mut pinned = Vec::new();
@@ -238,9 +239,12 @@ impl Attached {
                     fs::remove_file(path).ok();
                 }
                 let missing = format!("cannot pin {name} ({}) at {}", link.hook(), path.display());
+                if e.errno() == EEXIST {
+                    return Err(anyhow::Error::new(e).context(missing));
+                }
                 let hint = "a bpf file system (mount -t bpf bpf DIR), and hooks that a link holds";
-                let cannot = Cannot { missing: format!("{missing}: {e}"), hint: hint.into() };
-                return Err(cannot.into());
+                let missing = format!("{missing}: {}", crate::exit::message_of(&e));
+                return Err(Cannot { missing, hint: hint.into() }.into());
             }
             pinned.push(path);
         }

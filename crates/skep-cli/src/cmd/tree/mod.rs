@@ -6,7 +6,7 @@ mod grow;
 mod node;
 mod snapshot;
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use self::snapshot::Snapshot;
 use crate::{
@@ -31,6 +31,11 @@ pub struct Tree {
 
 impl Tree {
     pub fn run(self, out: &mut dyn Write) -> anyhow::Result<u8> {
+        if let Some(pid) = self.pid
+            && !Path::new(&format!("/proc/{pid}")).exists()
+        {
+            anyhow::bail!("there is no process {pid}");
+        }
         let snapshot = Snapshot::take()?;
         let mut out = Out::new(out, self.print.format());
         for root in grow::trees(&snapshot) {

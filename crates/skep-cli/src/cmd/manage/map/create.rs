@@ -1,10 +1,6 @@
 //! `skep map create`: a new map, pinned.
 
-use std::{
-    collections::HashSet,
-    os::fd::AsFd as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashSet, os::fd::AsFd as _, path::PathBuf};
 
 use skep::{
     abi::{MapDef, MapFlags, MapNeeds, MapRule, MapType},
@@ -18,7 +14,7 @@ use skep::{
 use super::data::number;
 use crate::{
     cmd::manage::{
-        map_rights, rights, select,
+        map_rights, pin, rights, select,
         words::{Words, unexpected},
     },
     exit::{DONE, usage},
@@ -153,13 +149,9 @@ impl Create {
         });
         let made = Map::create(wanted.name, def, inner.as_ref(), btf);
         let map = map_rights("making a map", made)?;
-        pin(&map, &self.path)?;
+        pin::at(&self.path, map_rights("pinning a map", map.pin(&self.path)))?;
         Ok(DONE)
     }
-}
-
-fn pin(map: &Map, path: &Path) -> anyhow::Result<()> {
-    map_rights("pinning a map", map.pin(path))
 }
 
 #[cfg(test)]

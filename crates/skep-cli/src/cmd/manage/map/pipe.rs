@@ -96,7 +96,7 @@ impl EventPipe {
         let mut words = self.words.as_slice();
         let open = Open::take(&mut words)?;
         select::done(words)?;
-        let (name, map_type) = (open.map.name().to_owned(), open.map.def().map_type);
+        let (name, map_type) = (open.name().to_owned(), open.map.def().map_type);
         let map = Arc::new(open.map);
         let mut reader = match map_type {
             MapType::PERF_EVENT_ARRAY => Reader::Perf(map_rights(

@@ -46,7 +46,7 @@ fn open(words: &mut &[String]) -> anyhow::Result<Open> {
     if matches!(map_type, MapType::QUEUE | MapType::STACK | MapType::BLOOM_FILTER) {
         return Ok(open);
     }
-    Err(usage(format!("{} is a {map_type}: its entries have keys", open.map.name())))
+    Err(usage(format!("{} is a {map_type}: its entries have keys", open.name())))
 }
 
 /// Prints a value without key; nothing there is exit code 1.
@@ -57,7 +57,7 @@ fn print(
     out: &mut dyn Write,
 ) -> anyhow::Result<u8> {
     let Some(value) = value else {
-        eprintln!("{} is empty", open.map.name());
+        eprintln!("{} is empty", open.name());
         return Ok(INPUT);
     };
     Out::new(out, print.format()).emit(&open.entry(None, value))?;

@@ -6,7 +6,7 @@ mod row;
 
 use std::io::Write;
 
-use skep::kernel::inspect::{self, NetProgram, cgroups};
+use skep::kernel::inspect::{self, NetProgram};
 
 pub use clean::at_start;
 use row::Rows;
@@ -55,24 +55,10 @@ impl Show {
         let mut found = rights(WHAT, inspect::on_interfaces(only))?;
         if only.is_none() {
             found.extend(rights(WHAT, inspect::on_netns())?);
-            found.extend(on_all_cgroups()?);
+            found.extend(cgroup::on_cgroups(|_| true, false)?);
         }
         show(&found, self.print.format(), out)
     }
-}
-
-/// A cgroup that is removed meanwhile has nothing on it.
-fn on_all_cgroups() -> anyhow::Result<Vec<NetProgram>> {
-    const ENOENT: i32 = 2;
-    const ENODEV: i32 = 19;
-    let mut found = Vec::new();
-    for path in cgroups() {
-        match inspect::on_cgroup(&path, false) {
-            Err(e) if matches!(e.errno(), ENOENT | ENODEV) => {}
-            on => found.extend(rights("listing what hangs on cgroups", on)?),
-        }
-    }
-    Ok(found)
 }
 
 fn show(found: &[NetProgram], format: Format, out: &mut dyn Write) -> anyhow::Result<u8> {
