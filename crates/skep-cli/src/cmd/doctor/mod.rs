@@ -12,7 +12,7 @@ use skep::kernel::probe::{self, Support};
 
 use crate::{
     exit::DONE,
-    output::{Format, Out},
+    output::{Out, Print},
 };
 
 /// Say what this machine and this process can do with eBPF, and what to use where they cannot.
@@ -24,12 +24,11 @@ use crate::{
 /// Ends with code 0 whatever is missing.
 #[derive(Debug, clap::Args)]
 pub struct Doctor {
-    /// Print JSON, one object per answer.
-    #[arg(long)]
-    json: bool,
     /// Print all answers; without it, answers of long lists that are yes are only counted.
     #[arg(long, short)]
     all: bool,
+    #[command(flatten)]
+    print: Print,
 }
 
 /// One answer.
@@ -161,9 +160,9 @@ fn groups() -> Vec<Vec<Check>> {
 
 impl Doctor {
     pub fn run(self, out: &mut dyn Write) -> anyhow::Result<u8> {
-        let mut out = Out::new(out, Format::json_if(self.json));
+        let mut out = Out::new(out, self.print.format());
         for checks in groups() {
-            if self.json {
+            if !out.is_text() {
                 checks.iter().try_for_each(|c| out.emit(c))?;
                 continue;
             }

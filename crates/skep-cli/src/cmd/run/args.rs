@@ -70,7 +70,7 @@ pub struct Run {
     #[arg(long, value_name = "HOOK", value_parser = super::place::netfilter, help_heading = "Places")]
     pub netfilter: Option<Place>,
     /// Pin every link below this directory of a bpf file system, named for its program, and end:
-    /// programs stay attached until the file is removed, or `skep link detach` takes them off.
+    /// programs stay attached until the file is removed, or, where the kernel can, `skep link detach` takes them off.
     #[arg(
         long,
         value_name = "DIR",
