@@ -162,9 +162,21 @@ fn is_elf(path: &Path) -> bool {
         && magic == *b"\x7fELF"
 }
 
+/// The most that is read of a binary: browsers with their debug information have some 2 GB.
+const MOST_BYTES: u64 = 4 << 30;
+
 /// A binary's bytes. Whole: names lie all over the file, and reading one by one is slow.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ElfError> {
-    fs::read(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })
+    let fail = |source| ElfError::Read { path: path.to_owned(), source };
+    // Opening a pipe would wait for its writer, and a device may have no end.
+    let file = fs::metadata(path).map_err(fail)?;
+    if !file.is_file() {
+        return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+    }
+    if file.len() > MOST_BYTES {
+        return Err(fail(io::Error::from_raw_os_error(libc::EFBIG)));
+    }
+    fs::read(path).map_err(fail)
 }
 
 /// Where in the file the program begins.
@@ -230,6 +242,15 @@ mod tests {
             ("", "", true),
         ] {
             assert_eq!(glob(pattern, name), want, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        for place in ["/", "/dev/zero"] {
+            let error = read(Path::new(place)).unwrap_err();
+            let ElfError::Read { source, .. } = &error else { panic!("{error}") };
+            assert_eq!(source.kind(), io::ErrorKind::InvalidInput, "{place}");
         }
     }
 
