@@ -124,6 +124,11 @@ fn load(prog_type: ProgType, attach_type: Option<AttachType>, insns: &[Slot]) ->
 fn fires(hook: &str, counter: &Counter, link: Link, mut act: impl FnMut()) {
     let before = counter.get();
     act();
+    // Packets are on their way for a moment.
+    let begin = Instant::now();
+    while counter.get() == before && begin.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let (place, method) = (link.hook().to_owned(), link.method());
     assert!(counter.get() > before, "{place} by {method}: nothing was counted");
     detach(link);
