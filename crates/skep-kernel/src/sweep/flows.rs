@@ -15,7 +15,7 @@ use skep_testing::{repository, require_kernel, sandbox, veth};
 
 use super::{Outcome, sweep_alone};
 use crate::{
-    LoadOptions, Map, Object, Program, ProgramLoad, TestRunOptions,
+    LoadError, LoadOptions, Map, Object, Program, ProgramLoad, TestRunOptions,
     inspect::{self, Kind},
     link::{
         self, Direction, IterTarget, Order, Owner, PerfEvent, Position, Rate, Route, Uprobe,
@@ -80,6 +80,16 @@ fn loading_an_object_with_every_kind_of_map_and_pins() {
             pins.iter().for_each(|pin| std::fs::remove_file(pin).unwrap());
             Ok(loaded?)
         };
+        // The verifier of Linux 7.2 refuses one of the programs ("slot poisoned by dead code
+        // elimination").
+        let rejected = match Object::load_spec(
+            &spec,
+            &LoadOptions { pin_root: None, ..LoadOptions::default() },
+        ) {
+            Err(e @ LoadError::Rejected { .. }) => Err(e.to_string()),
+            _ => Ok(()),
+        };
+        require_kernel!(rejected);
         sweep_alone(load, &["map '", "program '"], LOADING);
     });
     require_kernel!(inside);
@@ -128,6 +138,8 @@ fn reading_a_perf_buffer() {
 #[test]
 fn entries_of_maps() {
     require_kernel!(probe::can_load().into_result());
+    // Of a hash since Linux 5.14.
+    let takes = map("hash", MapType::HASH, (4, 8, 1)).lookup_and_delete(&[0; 4]).is_ok();
     let each = || -> Outcome {
         let hash = map_or("swept_hash", MapType::HASH, (4, 8, 16))?;
         for n in 0..3_u32 {
@@ -140,7 +152,9 @@ fn entries_of_maps() {
         hash.delete_batch(&[7; 4]).1?;
         hash.drain_batch(16)?;
         hash.update(&[1; 4], &[1; 8], UpdateMode::NoExist)?;
-        hash.lookup_and_delete(&[1; 4])?;
+        if takes {
+            hash.lookup_and_delete(&[1; 4])?;
+        }
         hash.update(&[2; 4], &[1; 8], UpdateMode::NoExist)?;
         hash.delete(&[2; 4])?;
         hash.freeze()?;
@@ -381,7 +395,8 @@ fn places_among_others_and_another_program() {
     let inside = sandbox(|| {
         veth("left", "right").unwrap();
         let left = link::ifindex("left").unwrap();
-        require_kernel!(flow(left).map_err(|e| e.to_string()));
+        let tcx = link::attached(Owner::Interface(left), AttachType::TCX_INGRESS);
+        require_kernel!(tcx.map(drop).map_err(|e| format!("no tcx: {e}")));
         let named = ["program 'swept'", "BPF_PROG_QUERY"];
         sweep_alone(|| flow(left), &named, &[]);
     });
