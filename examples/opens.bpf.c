@@ -8,11 +8,14 @@ char _license[] SEC("license") = "GPL";
 #define SYS_OPENAT 257 // x86-64
 
 __u32 only_pid;
+__u32 only_tid; // one thread of it; 0 for all
 __u64 opens;
 
 static int count(void)
 {
-	if (bpf_get_current_pid_tgid() >> 32 == only_pid)
+	__u64 id = bpf_get_current_pid_tgid();
+
+	if (id >> 32 == only_pid && (!only_tid || (__u32)id == only_tid))
 		__sync_fetch_and_add(&opens, 1);
 	return 0;
 }

@@ -26,7 +26,7 @@ fn resolved() -> Resolved {
     target::resolve(ObjectSpec::parse(&bytes).expect("it is well-formed")).expect("it resolves")
 }
 
-/// `only_pid`, then `opens`.
+/// `only_pid`, `only_tid`, then `opens`.
 fn opens(object: &Object) -> u64 {
     let globals = object.map(".bss").expect("globals").lookup_vec(&[0; 4]).expect("readable");
     let globals = globals.expect("arrays are full");
@@ -39,10 +39,18 @@ fn attach(plan: &Plan<'_>) -> (Object, Result<Taken, PlanError>) {
     assert!(object.programs().is_empty());
     let mut globals = [0; 16];
     globals[..4].copy_from_slice(&std::process::id().to_ne_bytes());
+    globals[4..8].copy_from_slice(&thread_id().to_ne_bytes());
     let map = object.map(".bss").expect("globals");
     map.update(&[0; 4], &globals, UpdateMode::Any).expect("it can be written");
     let taken = plan.attach(&mut object, resolved.spec(), &options, &Target::Section);
     (object, taken)
+}
+
+/// Tests beside this one, in other threads, open files too.
+fn thread_id() -> u32 {
+    let link = fs::read_link("/proc/thread-self").expect("proc is mounted");
+    let number = link.file_name().and_then(|name| name.to_str()?.parse().ok());
+    number.expect("its last part is a number")
 }
 
 fn open_five() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use skep_kernel::{
-    AttachError, LoadError, LoadOptions, Object, StructOps, StructOpsProblem, probe,
+    AttachError, LoadError, LoadOptions, Object, StructOps, StructOpsProblem, inspect, probe,
 };
 use skep_object::ObjectSpec;
 use skep_testing::{Skip, ip, require_kernel, set_congestion_control, skip, veth};
@@ -89,10 +89,17 @@ fn others(hook: &str, object: &[u8]) -> Option<Object> {
     or_refused(hook, Object::load(&resolved, &LoadOptions::default()).map_err(lacking))
 }
 
-fn programs_of_this_process() -> usize {
-    let fds = std::fs::read_dir("/proc/self/fd").expect("it is there").flatten();
-    let targets = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
-    targets.filter(|target| target.to_string_lossy().contains("bpf-")).count()
+/// Nobody holds these programs any more; who lists all programs does for a moment.
+fn are_gone(ids: &[u32]) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let gone = |id: &u32| inspect::program(*id).expect("it can be asked for").is_none();
+    while !ids.iter().all(gone) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 /// Sees connections counted while the link lives, and no such congestion control afterwards.
@@ -113,15 +120,17 @@ fn used(hook: &str, object: &Object, map: &str, name: &str) {
 #[test]
 fn a_congestion_control_is_used_by_link_and_by_value() {
     in_own_namespace(|| {
+        let mut ids = Vec::new();
         for (hook, map, name) in
             [("struct_ops", "plain", "skep_plain_a"), ("struct_ops.link", "first", "skep_linked_a")]
         {
             let Some(object) = loaded(hook, 'a', &[map]) else { continue };
+            ids.extend(object.programs().iter().map(|p| p.info().expect("it is loaded").id));
             used(hook, &object, map, name);
             let [inits, ..] = counts(&object);
             assert!(inits > 0 || map == "plain", "the optional function was not called");
         }
-        assert_eq!(programs_of_this_process(), 0);
+        assert!(are_gone(&ids), "programs are left behind");
     });
 }
 
