@@ -64,24 +64,25 @@ impl NameIndex {
         let named = (inner.first_id..).map(TypeId).zip(&inner.starts).filter_map(|(id, &start)| {
             let &[name, info, ..] = words.get(start as usize..)? else { return None };
             let (name, is_function) = (value(name), info_kind(value(info)) == FUNC);
-            (name != 0 && is_function == functions).then_some((id, name))
+            // The name stands where the next entry will.
+            (name != 0 && is_function == functions).then_some(Entry { id, next: name })
         });
-        let named: Vec<(TypeId, u32)> = named.collect();
-        let mut heads = vec![0u32; named.len().next_power_of_two()].into_boxed_slice();
+        let mut entries: Box<[Entry]> = named.collect();
+        let mut heads = vec![0u32; entries.len().next_power_of_two()].into_boxed_slice();
         let mask = heads.len() - 1;
-        let mut entries = Vec::with_capacity(named.len());
         // From the back, so that each chain ends up in ascending order.
-        for &(id, name) in named.iter().rev() {
+        for (at, entry) in entries.iter_mut().enumerate().rev() {
+            let name = entry.next;
             let tail =
                 name.checked_sub(inner.first_string).and_then(|at| strings.get(at as usize..));
             let slow = || hash(essential_name(btf.name_at(name)).as_bytes());
             let hash = tail.and_then(hash_of_plain).unwrap_or_else(slow);
-            let number = u32::try_from(entries.len() + 1).expect("parsing counts types in 32 bits");
+            let number = u32::try_from(at + 1).expect("parsing counts types in 32 bits");
             if let Some(head) = heads.get_mut(hash as usize & mask) {
-                entries.push(Entry { id, next: std::mem::replace(head, number) });
+                entry.next = std::mem::replace(head, number);
             }
         }
-        Self { heads, entries: entries.into_boxed_slice() }
+        Self { heads, entries }
     }
 
     /// Types whose essential name may be `name`, in ascending order; the caller compares.

@@ -38,12 +38,13 @@ fn now() -> f64 {
     t.tv_sec as f64 * 1e3 + t.tv_nsec as f64 / 1e6
 }
 
-/// The most memory that this process ever had, in kilobytes.
-fn peak_kb() -> Result<f64, Failure> {
+/// A number of kilobytes of this process: `VmHWM` is the most memory that it ever had, `RssFile`
+/// what of files it has now, which is its code.
+fn kilobytes(key: &str) -> Result<f64, Failure> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number.ok_or("no VmHWM")?.parse()?)
+    Ok(number.ok_or_else(|| format!("no {key}"))?.parse()?)
 }
 
 /// Reads, resolves and loads one object, as its first user in the process does.
@@ -60,7 +61,8 @@ fn once(path: &Path) -> Result<(), Failure> {
     println!("open {}", opened - start);
     println!("resolve {}", fits - opened);
     println!("load {}", end - fits);
-    println!("=peak_kb {}", peak_kb()?);
+    println!("=peak_kb {}", kilobytes("VmHWM")?);
+    println!("=code_kb {}", kilobytes("RssFile")?);
     eprintln!("{} programs, {} relocations", loaded.programs().len(), resolved.core().len());
     Ok(())
 }

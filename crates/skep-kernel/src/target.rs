@@ -15,7 +15,7 @@ use std::{
 use skep_btf::Btf;
 use skep_object::{
     ObjectSpec,
-    resolve::{self, CoreOutcome, CoreResult, Resolved, Symbols, Target},
+    resolve::{self, Resolved, Symbols, Target},
     spec::ExternKind,
 };
 
@@ -149,18 +149,11 @@ pub fn resolve_with(spec: ObjectSpec, types: Option<&Btf>) -> Result<Resolved, H
         symbols: Symbols::Engine,
     };
     // The kernel's own types win; modules are asked about what it does not have.
-    let resolved = resolve::resolve(spec.clone(), &target)?;
-    let poisoned = |o: &CoreOutcome| matches!(o.result, CoreResult::Poisoned { .. });
-    let modules = match &btf {
-        Some(kernel) if types.is_none() && resolved.core().iter().any(poisoned) => {
-            modules::module_types(kernel)
-        }
+    let modules = || match &btf {
+        Some(kernel) if types.is_none() => modules::module_types(kernel),
         _ => Vec::new(),
     };
-    if modules.is_empty() {
-        return Ok(resolved);
-    }
-    Ok(resolve::resolve(spec, &Target { modules: &modules, ..target })?)
+    Ok(resolve::resolve_asking(spec, &target, modules)?)
 }
 
 /// Do system calls get their arguments in a `struct pt_regs *`? Their functions are then named

@@ -56,6 +56,7 @@ impl ObjectSpec {
         if let (Some(btf), Some(ext)) = (&btf, &ext) {
             linker.info = crate::info::by_section(&elf, ext, btf)?;
         }
+        drop(ext);
         let mut programs = linker.programs()?;
         maps::fill_prog_arrays(&mut maps, &mut programs);
         let btf = match &btf {

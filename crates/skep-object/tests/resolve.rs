@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use skep_btf::Btf;
+use skep_btf::{Btf, Builder};
 use skep_isa::Pc;
-use skep_object::resolve::{CoreResult, KconfigProblem, POISON_HELPER};
+use skep_object::resolve::{
+    CoreOutcome, CoreResult, KconfigProblem, POISON_HELPER, resolve_asking,
+};
 use skep_object::spec::{MapOrigin, RelocTarget};
 use skep_object::{ObjectSpec, ResolveError, Symbols, Target, resolve};
 
@@ -175,4 +177,30 @@ fn weak_symbols_vanish_where_there_are_none() {
     let (names, poisoned) = references(&engine);
     assert_eq!(names.len(), strong.len() + 3);
     assert_eq!(poisoned, 0);
+}
+
+#[test]
+fn modules_are_asked_for_once_and_only_when_the_kernel_lacks_a_type() {
+    let (object, types) = (parse("core.bpf.o"), target_types());
+    let none = Builder::new().finish().expect("no types are types");
+    let whole = Target { btf: Some(&types), ..Target::NONE };
+    let empty = Target { btf: Some(&none), ..Target::NONE };
+    let mut asked = 0;
+    let mut modules = || {
+        asked += 1;
+        vec![types.clone()]
+    };
+
+    let lacking = resolve_asking(object.clone(), &empty, &mut modules).expect("resolves");
+    let modules_known = Target { modules: std::slice::from_ref(&types), ..empty };
+    let known = resolve(object, &modules_known).expect("resolves");
+    assert_eq!(lacking.core(), known.core());
+    assert_eq!(text::of_spec(lacking.spec()), text::of_spec(known.spec()));
+    let in_module = |o: &CoreOutcome| {
+        matches!(o.result, CoreResult::Patched { type_id: Some((_, Some(0))), .. })
+    };
+    assert!(known.core().iter().any(in_module));
+
+    resolve_asking(parse("sections.bpf.o"), &whole, &mut modules).expect("resolves");
+    assert_eq!(asked, 1);
 }

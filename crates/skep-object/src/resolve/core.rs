@@ -13,32 +13,33 @@ use skep_btf::{Btf, TypeId};
 use super::{CoreOutcome, CoreResult, ResolveError, Target, patch};
 use crate::spec::{CoreReloc, ObjectSpec, ProgramSpec};
 
-/// Applies every CO-RE relocation.
+/// Applies every CO-RE relocation. `modules` are asked for when the target lacks a type.
 pub(super) fn relocate(
     spec: &mut ObjectSpec,
     target: &Target<'_>,
+    modules: impl FnOnce() -> Vec<Btf>,
 ) -> Result<Vec<CoreOutcome>, ResolveError> {
-    let mut outcomes = Vec::new();
     let Some(local) = spec.btf.clone() else {
         return match spec.programs.iter().find(|p| !p.core_relos.is_empty()) {
             Some(p) => Err(ResolveError::NoBtf { program: p.name.clone() }),
-            None => Ok(outcomes),
+            None => Ok(Vec::new()),
         };
     };
-    // What is local to the object resolves without any target.
-    let kernel = target.btf.unwrap_or(&local);
-    let mut answers = Answers {
-        local: &local,
-        known: target.btf.is_some(),
-        resolver: Resolver::new(&local, CoreTarget { kernel, modules: target.modules }),
-        found: HashMap::new(),
-    };
+    let mut answers = answer_all(spec, &local, target);
+    if answers.iter().any(|answer| matches!(answer.verdict, Verdict::Absent)) {
+        let modules = modules();
+        if !modules.is_empty() {
+            answers = answer_all(spec, &local, &Target { modules: &modules, ..*target });
+        }
+    }
+    // There are thousands, and they stay: no more memory than they need.
+    let mut outcomes = Vec::with_capacity(answers.len());
+    let mut answers = answers.into_iter();
     for (index, program) in spec.programs.iter_mut().enumerate() {
         let relos = std::mem::take(&mut program.core_relos);
-        for relo in &relos {
-            let answer = answers.answer(relo);
+        for (relo, answer) in relos.iter().zip(&mut answers) {
             let result = apply(program, relo, &answer)?;
-            let (at, wanted) = (relo.at, answer.wanted.clone());
+            let (at, wanted) = (relo.at, Arc::clone(&answer.wanted));
             outcomes.push(CoreOutcome { program: index, at, wanted, result });
         }
         program.core_relos = relos;
@@ -46,10 +47,24 @@ pub(super) fn relocate(
     Ok(outcomes)
 }
 
+/// What each relocation of each program means, in their order.
+fn answer_all(spec: &ObjectSpec, local: &Btf, target: &Target<'_>) -> Vec<Rc<Answer>> {
+    // What is local to the object resolves without any target.
+    let kernel = target.btf.unwrap_or(local);
+    let mut answers = Answers {
+        local,
+        known: target.btf.is_some(),
+        resolver: Resolver::new(local, CoreTarget { kernel, modules: target.modules }),
+        found: HashMap::new(),
+    };
+    let relos = spec.programs.iter().flat_map(|program| &program.core_relos);
+    relos.map(|relo| answers.answer(relo)).collect()
+}
+
 /// What a relocation means, wherever it stands.
 struct Answer {
     /// What it names, in C-like text with its kind.
-    wanted: String,
+    wanted: Arc<str>,
     verdict: Verdict,
 }
 
@@ -62,7 +77,7 @@ enum Verdict {
     Absent,
     Value {
         patch: Patch,
-        found: Option<String>,
+        found: Option<Arc<str>>,
         type_id: Option<(TypeId, Option<usize>)>,
     },
 }
@@ -94,12 +109,12 @@ impl Answers<'_> {
         let Some(known_kind) = CoreKind::from_number(kind) else {
             let name = self.local.name(type_id).unwrap_or_default();
             return Answer {
-                wanted: format!("type {name} + {access}"),
+                wanted: format!("type {name} + {access}").into(),
                 verdict: Verdict::Malformed(CoreError::UnknownKind(kind)),
             };
         };
         let text = self.resolver.describe(type_id, access, known_kind);
-        let wanted = format!("{known_kind} of {text}");
+        let wanted = format!("{known_kind} of {text}").into();
         if !self.known && known_kind != CoreKind::TypeIdLocal {
             return Answer { wanted, verdict: Verdict::NoTarget };
         }
@@ -110,7 +125,7 @@ impl Answers<'_> {
                 CoreValue::Patch(patch) => Verdict::Value {
                     patch,
                     type_id: resolved.found.as_ref().map(|f| (f.type_id, f.module)),
-                    found: resolved.found.map(|f| f.text),
+                    found: resolved.found.map(|f| f.text.into()),
                 },
             },
         };
@@ -134,7 +149,7 @@ fn apply(
         }
         Verdict::Malformed(source) => format!("{wanted}: {source}"),
         Verdict::NoTarget if program.autoload => {
-            let wanted = wanted.clone();
+            let wanted = wanted.to_string();
             return Err(ResolveError::NoTargetBtf { program: name(), at, wanted });
         }
         Verdict::NoTarget => format!("{wanted} needs the types of a kernel"),
@@ -148,7 +163,7 @@ fn apply(
                 }
                 Ok(patch::Done::Unsafe(why)) => format!("{wanted}: {why}"),
                 Err(problem) if program.autoload => {
-                    let wanted = wanted.clone();
+                    let wanted = wanted.to_string();
                     return Err(ResolveError::Patch { program: name(), at, wanted, problem });
                 }
                 Err(problem) => format!("{wanted}: {problem}"),

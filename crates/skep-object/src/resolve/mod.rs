@@ -7,7 +7,7 @@ mod core;
 mod kconfig;
 mod patch;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use skep_btf::{Btf, TypeId};
 use skep_isa::Pc;
@@ -90,7 +90,7 @@ pub struct CoreOutcome {
     /// The instruction.
     pub at: Pc,
     /// What it names, in C-like text with its kind.
-    pub wanted: String,
+    pub wanted: Arc<str>,
     /// What was done.
     pub result: CoreResult,
 }
@@ -105,7 +105,7 @@ pub enum CoreResult {
         /// Value for the target.
         to: u64,
         /// What was found in the target, in C-like text; `None` where absence is the answer.
-        found: Option<String>,
+        found: Option<Arc<str>>,
         /// The type that matched in the target, and which module has it.
         type_id: Option<(TypeId, Option<usize>)>,
     },
@@ -179,9 +179,23 @@ pub enum ResolveError {
 /// # Errors
 ///
 /// [`ResolveError`]; only for programs that load by themselves where it is about one program.
-pub fn resolve(mut spec: ObjectSpec, target: &Target<'_>) -> Result<Resolved, ResolveError> {
+pub fn resolve(spec: ObjectSpec, target: &Target<'_>) -> Result<Resolved, ResolveError> {
+    resolve_asking(spec, target, Vec::new)
+}
+
+/// As [`resolve()`], with more modules than `target` has when it lacks a type: `modules` gives
+/// all that there are, and is asked at most once.
+///
+/// # Errors
+///
+/// As for [`resolve()`].
+pub fn resolve_asking(
+    mut spec: ObjectSpec,
+    target: &Target<'_>,
+    modules: impl FnOnce() -> Vec<Btf>,
+) -> Result<Resolved, ResolveError> {
     kconfig::fill(&mut spec, target)?;
-    let core = core::relocate(&mut spec, target)?;
+    let core = core::relocate(&mut spec, target, modules)?;
     if target.symbols == Symbols::Absent {
         drop_weak_symbols(&mut spec);
     }
