@@ -1,8 +1,8 @@
 //! Loads objects into the running kernel, whole and then each program alone, and prints what became
 //! of them: one line each of kind, object, program, 0 or 1, reason, with tabs between.
 //!
-//! `cargo run --release -p skep-kernel --example corpus -- *.bpf.o > skep.tsv`; `cargo xtask corpus`
-//! makes tables of such files, one of skep and one of another loader.
+//! `cargo run --release -p skep-kernel --example corpus -- *.bpf.o > skep.tsv`. The same of
+//! another loader makes a table: the lines agree or they do not.
 //!
 //! Maps that ask for a pin get one in `/sys/fs/bpf`, or the directory in `SKEP_PIN_ROOT`; it is
 //! removed again.
