@@ -35,6 +35,17 @@ pub struct Cannot {
     pub hint: String,
 }
 
+/// An object does not load, and there is more to see.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Advised {
+    /// What failed.
+    #[source]
+    pub error: LoadError,
+    /// How to see more.
+    pub hint: &'static str,
+}
+
 /// The exit code for an error: the first cause that knows decides, else the input is at fault.
 pub fn code(e: &anyhow::Error) -> u8 {
     e.chain().find_map(code_of).unwrap_or(INPUT)
@@ -88,12 +99,17 @@ fn join(mut text: String, causes: impl Iterator<Item = String>) -> String {
 
 /// What to do instead, when an error knows it.
 pub fn hint(e: &anyhow::Error) -> Option<String> {
-    e.chain().find_map(|cause| match cause.downcast_ref::<Cannot>() {
-        Some(cannot) => Some(cannot.hint.clone()),
-        None => match blame(cause)? {
+    e.chain().find_map(|cause| {
+        if let Some(cannot) = cause.downcast_ref::<Cannot>() {
+            return Some(cannot.hint.clone());
+        }
+        if let Some(advised) = cause.downcast_ref::<Advised>() {
+            return Some(advised.hint.into());
+        }
+        match blame(cause)? {
             Blame::System(nearest) => Some(nearest.into()),
             Blame::Input => None,
-        },
+        }
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use skep_isa::Pc;
+
 use crate::sys::SysError;
 
 /// An operation on a map failed.
@@ -31,7 +33,7 @@ fn map_text(name: &str) -> String {
 #[non_exhaustive]
 pub enum LoadError {
     /// The kernel's verifier rejected a program.
-    #[error("program '{program}' rejected by the kernel: {summary}")]
+    #[error("program '{program}' rejected by the kernel{}: {summary}", at_text(log.place()))]
     Rejected {
         /// The program.
         program: String,
@@ -376,6 +378,65 @@ impl VerifierLog {
             n => format!("{line} ({n} lines omitted)"),
         })
     }
+
+    /// The instruction before the sentence that [`Self::summary`] gives, and its line in the source.
+    pub fn place(&self) -> Option<Place> {
+        let mut before = self.text.lines().map(str::trim).rev();
+        before.find(|line| !line.is_empty() && is_meaningful(line))?;
+        let pc = before.find_map(instruction)?;
+        // A source line stands once, before the first of its instructions.
+        Some(Place { pc, source: before.find_map(source_line) })
+    }
+}
+
+/// Where the verifier gave up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The instruction.
+    pub pc: Pc,
+    /// The line it was compiled from, when the program has line information.
+    pub source: Option<SourceLine>,
+}
+
+/// A line of a program's source, as the verifier quotes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLine {
+    /// Its text.
+    pub text: String,
+    /// File and number, `classify.bpf.c:31`; older kernels do not say.
+    pub at: Option<String>,
+}
+
+impl fmt::Display for Place {
+    /// `insn 7, classify.bpf.c:31 "*v += 1;"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.pc)?;
+        let Some(SourceLine { text, at }) = &self.source else { return Ok(()) };
+        let at = at.as_deref().unwrap_or("source");
+        write!(f, ", {at} {text:?}")
+    }
+}
+
+fn at_text(place: Option<Place>) -> String {
+    place.map(|place| format!(" at {place}")).unwrap_or_default()
+}
+
+/// The number in front of an instruction, `7: (79) r1 = *(u64 *)(r0 +0)`.
+fn instruction(line: &str) -> Option<Pc> {
+    let (pc, rest) = line.split_once(": (")?;
+    let [high, low, b')', ..] = rest.as_bytes() else { return None };
+    let opcode = high.is_ascii_hexdigit() && low.is_ascii_hexdigit();
+    if opcode { Some(Pc(pc.parse().ok()?)) } else { None }
+}
+
+/// A comment with a line of the source, `; *v += 1; @ classify.bpf.c:31`.
+fn source_line(line: &str) -> Option<SourceLine> {
+    let text = line.strip_prefix("; ")?;
+    let cut = text.rsplit_once(" @ ").filter(|(_, at)| {
+        at.rsplit_once(':').is_some_and(|(_, number)| number.parse::<u32>().is_ok())
+    });
+    let (text, at) = cut.map_or((text, None), |(text, at)| (text, Some(at.to_owned())));
+    Some(SourceLine { text: text.to_owned(), at })
 }
 
 /// The text of a log buffer: up to its first NUL.
@@ -413,6 +474,32 @@ fn is_meaningful(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_is_the_last_instruction_before_the_sentence() {
+        let cases = [
+            ("", None),
+            ("unknown opcode 06\n", None),
+            // Nothing but bookkeeping: there is no sentence.
+            ("0: (95) exit\nprocessed 1 insns\n", None),
+            ("0: (95) exit\nR0 !read_ok\nprocessed 1 insns\n", Some("insn 0")),
+            (
+                "0: R1=ctx() R10=fp0\n; k = ctx->x; @ a.bpf.c:6\n0: (61) r1 = *(u32 *)(r1 +12)\n\
+                 ; *v += 1; @ dir/a.bpf.c:9\n7: (79) r1 = *(u64 *)(r0 +0)  ; R1=scalar()\n\
+                 8: (07) r1 += 1\nR0 invalid mem access 'map_value_or_null'\nprocessed 7 insns\n",
+                Some("insn 8, dir/a.bpf.c:9 \"*v += 1;\""),
+            ),
+            // Before Linux 6.10 without file and number.
+            ("; a @ b;\n3: (b7) r0 = 1\nbad\n", Some("insn 3, source \"a @ b;\"")),
+            // What follows the sentence is not before it.
+            ("1: (b7) r0 = 1\nbad\n; x; @ a.c:1\n2: (95) exit\n", Some("insn 1")),
+            ("1: (é) r0\nbad\n", None),
+        ];
+        for (text, want) in cases {
+            let log = VerifierLog { text: text.into(), truncated: false };
+            assert_eq!(log.place().map(|p| p.to_string()).as_deref(), want, "{text:?}");
+        }
+    }
 
     #[test]
     fn the_summary_is_the_sentence_before_the_statistics() {

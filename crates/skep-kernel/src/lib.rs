@@ -28,7 +28,9 @@ mod token;
 pub mod user_ringbuf;
 
 pub use btf::{Btf, SectionLayout};
-pub use error::{HereError, LoadError, MapError, StructOpsProblem, TargetError, VerifierLog};
+pub use error::{
+    HereError, LoadError, MapError, Place, SourceLine, StructOpsProblem, TargetError, VerifierLog,
+};
 pub use link::{AttachError, Link, Target, attach, attach_with};
 pub use map::{Keys, Map, MapBtf, Memory};
 pub use object::{Device, LoadOptions, Object, StructOps};

@@ -8,6 +8,7 @@ pub mod disasm;
 pub mod doctor;
 pub mod generate;
 pub mod inspect;
+pub mod load;
 pub mod man;
 pub mod manage;
 pub mod plugin;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use skep::{Object, TestInput, verdict};
 
-use super::run::EngineArgs;
+use super::{load::LoadArgs, run::EngineArgs};
 use crate::{
     exit::{DONE, usage},
     output::{Format, Out},
@@ -42,6 +42,8 @@ pub struct TestRun {
     /// Write the packet afterwards to this file.
     #[arg(long, value_name = "FILE")]
     data_out: Option<PathBuf>,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -108,7 +110,7 @@ impl TestRun {
         let data = self.data_in.as_deref().map(bytes).transpose()?.unwrap_or_default();
         let ctx = self.ctx_in.as_deref().map(bytes).transpose()?.unwrap_or_default();
         let engine = self.engine.for_bytes()?;
-        let loaded = object.load(&engine)?;
+        let loaded = self.load.load(object, &engine)?;
         self.engine.notify(&[&loaded]);
         let program = loaded.program(&name)?;
         let run = program.test_run(TestInput { data: &data, ctx: &ctx, repeat: self.repeat })?;

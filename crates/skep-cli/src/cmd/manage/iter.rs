@@ -16,7 +16,10 @@ use super::{
     rights, select,
     words::{Words, unexpected},
 };
-use crate::exit::{Cannot, DONE};
+use crate::{
+    cmd::load::LoadArgs,
+    exit::{Cannot, DONE},
+};
 
 /// Iterators: programs that walk over what the kernel has, and print.
 #[derive(Debug, clap::Subcommand)]
@@ -36,6 +39,8 @@ pub struct Pin {
     /// `map MAP`: the map whose entries it walks over.
     #[arg(value_name = "map MAP")]
     words: Vec<String>,
+    #[command(flatten)]
+    load: LoadArgs,
 }
 
 impl Iter {
@@ -69,7 +74,7 @@ impl Pin {
             missing: e.to_string(),
             hint: "iterators walk over the kernel's own data: there is no other way".into(),
         })?;
-        let loaded = object.load(&engine)?;
+        let loaded = self.load.load(object, &engine)?;
         let program = loaded.program(&name)?.kernel().context("it was loaded into the kernel")?;
         let target = map.as_ref().map_or(IterTarget::All, IterTarget::Map);
         let link = attach_iter(program, target)?;

@@ -6,6 +6,7 @@ use skep::{Engine, kernel::link::PerfEvent};
 
 use super::place::Place;
 use crate::{
+    cmd::load::LoadArgs,
     exit::{Cannot, usage},
     parse::{assignment, duration},
 };
@@ -120,9 +121,8 @@ pub struct Run {
     /// Show the value of each CPU beside the sum.
     #[arg(long, help_heading = "Output")]
     pub per_cpu: bool,
-    /// When the kernel rejects a program, print its verifier's whole log.
-    #[arg(long, help_heading = "Output")]
-    pub verifier_log: bool,
+    #[command(flatten, next_help_heading = "Output")]
+    pub load: LoadArgs,
     /// Print JSON, one object per line.
     #[arg(long, help_heading = "Output")]
     pub json: bool,

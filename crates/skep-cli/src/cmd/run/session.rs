@@ -108,11 +108,7 @@ impl Session {
             .collect();
         let args = shared.args;
         let label = (args.objects.len() > 1).then(|| object.name().to_owned());
-        let loaded = object.load(engine).inspect_err(|e| {
-            if let Some(log) = e.verifier_log().filter(|_| args.verifier_log) {
-                eprintln!("{}", log.trim_end());
-            }
-        })?;
+        let loaded = args.load.load(object, engine)?;
         let wanted = Wanted::parse(&args.event_type);
         let mut readers = Vec::new();
         for (spec, map) in loaded.maps() {

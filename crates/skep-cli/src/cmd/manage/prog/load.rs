@@ -10,9 +10,12 @@ use skep::{Attach, Engine, Loaded, Object, Program, kernel::inspect::Kind};
 
 use crate::{
     btf_file,
-    cmd::manage::{
-        select,
-        words::{Words, unexpected},
+    cmd::{
+        load::LoadArgs,
+        manage::{
+            select,
+            words::{Words, unexpected},
+        },
     },
     exit::{Cannot, DONE, usage},
 };
@@ -44,6 +47,8 @@ struct What {
     /// `autoattach` attaches by the section name and pins the link instead of the program.
     #[arg(value_name = "OPTION")]
     words: Vec<String>,
+    #[command(flatten)]
+    load: LoadArgs,
 }
 
 const EXPECTED: &str = "type, map, pinmaps, autoattach or kernel_btf";
@@ -78,7 +83,7 @@ impl Load {
         let first = object.spec().programs.iter().find(|p| p.autoload);
         let first = first.context("the object has no program to load")?.name.clone();
         object.select(&[&first])?;
-        let loaded = load(object)?;
+        let loaded = self.what.load(object)?;
         let mut pins = Pins::default();
         let program = loaded.program(&first)?;
         pin_program(program, &self.what.path, options.autoattach, &mut pins)?;
@@ -91,7 +96,7 @@ impl Load {
 impl LoadAll {
     pub(super) fn run(&self) -> anyhow::Result<u8> {
         let (object, options) = self.what.open()?;
-        let loaded = load(object)?;
+        let loaded = self.what.load(object)?;
         let mut pins = Pins::default();
         make_directory(&self.what.path)?;
         for program in loaded.programs() {
@@ -132,6 +137,16 @@ impl What {
         }
         Ok((object, options))
     }
+
+    fn load(&self, object: Object) -> anyhow::Result<Loaded> {
+        let engine = Engine::kernel().map_err(|e| Cannot {
+            missing: e.to_string(),
+            hint: "`skep run --engine embedded` runs packet programs without the kernel".into(),
+        })?;
+        let loaded = self.load.load(object, &engine)?;
+        loaded.notices().iter().for_each(|notice| eprintln!("note: {notice}"));
+        Ok(loaded)
+    }
 }
 
 /// `idx N` or `name NAME`.
@@ -149,16 +164,6 @@ fn map_name(object: &Object, words: &mut Words<'_>) -> anyhow::Result<String> {
         }
         other => Err(unexpected(other, "idx or name")),
     }
-}
-
-fn load(object: Object) -> anyhow::Result<Loaded> {
-    let engine = Engine::kernel().map_err(|e| Cannot {
-        missing: e.to_string(),
-        hint: "`skep run --engine embedded` runs packet programs without the kernel".into(),
-    })?;
-    let loaded = object.load(&engine)?;
-    loaded.notices().iter().for_each(|notice| eprintln!("note: {notice}"));
-    Ok(loaded)
 }
 
 /// Pins a program; with `attach` its link, where its section says where it belongs.
