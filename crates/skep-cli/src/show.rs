@@ -152,6 +152,12 @@ impl Serialize for Json<'_> {
     }
 }
 
+/// `1 program`, `2 programs`.
+pub fn counted(n: usize, what: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{s}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -121,7 +121,7 @@ fn programs_attach_to_a_cgroup() {
             // Not in the cgroup: not counted.
             TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
         });
-        assert!(said.contains("attached 1 programs"), "{said}");
+        assert!(said.contains("attached 1 program;"), "{said}");
         assert_eq!(counted(&lines, "connects"), 1, "{args:?}");
     }
 }
@@ -216,9 +216,9 @@ fn programs_attach_to_processes_and_perf_events() {
 fn a_program_for_messages_finds_its_socket_map() {
     require_kernel!(probe::can_load().into_result());
     let (_, said) = while_it_runs(&["--prog", "message"], || {});
-    assert!(said.contains("attached 1 programs"), "{said}");
+    assert!(said.contains("attached 1 program;"), "{said}");
     let (_, said) = while_it_runs(&["--attach", "message=sk_msg:sockets"], || {});
-    assert!(said.contains("attached 1 programs"), "{said}");
+    assert!(said.contains("attached 1 program;"), "{said}");
     let ran = run(&["run", PLACES, "--attach", "message=map:squares"]);
     assert_eq!(ran.code, 3, "{}", ran.err);
 }

@@ -21,7 +21,7 @@ use super::{
     lines::{Event, Line, Verdicts},
     maps,
 };
-use crate::{output::Out, signal::Stop};
+use crate::{output::Out, show::counted, signal::Stop};
 
 /// How long a wait for events lasts before the end of the run is looked at again.
 const TICK: Duration = Duration::from_millis(100);
@@ -269,7 +269,10 @@ pub fn attached(
     if let Some(directory) = &shared.args.pin {
         let links = Attached::pin(&all, directory)?;
         let place = directory.display();
-        eprintln!("pinned {links} links below {place}: removing a file detaches its program");
+        eprintln!(
+            "pinned {} below {place}: removing a file detaches its program",
+            counted(links, "link")
+        );
         return Ok(());
     }
     all.iter().try_for_each(|one| one.run_once(out))?;
@@ -282,11 +285,10 @@ pub fn attached(
     let structures: usize = sessions.iter().map(|s| s.loaded.struct_ops().len()).sum();
     let links = all.iter().map(|one| one.links.len()).sum::<usize>();
     let programs = links.saturating_sub(structures);
-    let and = match structures {
-        0 => String::new(),
-        n => format!(" and {n} struct_ops maps"),
-    };
-    eprintln!("attached {programs} programs{and}; {}", shared.ending());
+    let kinds = [(programs, "program"), (structures, "struct_ops map")];
+    let kinds = kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| counted(n, what));
+    let what = kinds.collect::<Vec<_>>().join(" and ");
+    eprintln!("attached {what}; {}", shared.ending());
     while !shared.over() {
         let readers: usize = sessions.iter().map(|s| s.readers.len()).sum();
         // Each reader waits its part, so that none makes the others late.

@@ -88,7 +88,8 @@ pub(super) fn draw(view: &View, rows: &[Row], width: usize, height: usize) -> Ve
 }
 
 fn status(view: &View, rows: &[Row]) -> String {
-    let cpu: f64 = rows.iter().map(|row| row.cpu_percent).sum();
+    // Not `sum`, which is -0 of nothing.
+    let cpu = rows.iter().fold(0.0, |all, row| all + row.cpu_percent);
     let mut text = format!("skep top: {} programs, {cpu:.2} % of one CPU", rows.len());
     text += &format!(", by {}", view.sort.name());
     if !view.filter.is_empty() {
