@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 #![expect(unreachable_pub, reason = "a binary has no outside: `pub` marks what a module offers")]
 
+#[macro_use]
+mod clean;
+
 mod btf_file;
 mod cli;
 mod cmd;
@@ -15,7 +18,7 @@ mod show;
 mod signal;
 mod typename;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser as _;
 
@@ -33,8 +36,13 @@ fn main() -> ExitCode {
             };
         }
     };
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let result = cli.command.run(&mut out).and_then(|code| {
+    let stdout = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out: Box<dyn Write> = match &cli.command {
+        // Instructions may be binary.
+        cli::Command::Asm(_) => Box::new(stdout),
+        _ => Box::new(clean::Clean::new(stdout)),
+    };
+    let result = cli.command.run(&mut *out).and_then(|code| {
         out.flush()?;
         Ok(code)
     });
@@ -44,9 +52,9 @@ fn main() -> ExitCode {
         Err(e) => {
             // What was already said belongs before the error; a failing flush changes nothing now.
             drop(out.flush());
-            eprintln!("error: {}", exit::message(&e));
+            say!("error: {}", exit::message(&e));
             if let Some(hint) = exit::hint(&e) {
-                eprintln!("hint: {hint}");
+                say!("hint: {hint}");
             }
             ExitCode::from(exit::code(&e))
         }

@@ -111,3 +111,20 @@ fn types_are_dumped_as_c_and_raw() {
     let raw = run(&["btf", "dump", object, "--format", "raw"]).out;
     assert!(raw.contains("STRUCT 'event' size="), "{raw}");
 }
+
+#[test]
+fn what_an_object_says_does_not_steer_the_terminal() {
+    let directory = std::env::temp_dir().join(format!("skep-clean-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let object = directory.join("red.bpf.o").display().to_string();
+    let license = "GPL \x1b[31m";
+    let made = run_with(
+        &["asm", "-", "--format", "elf", "--license", license, "--output", &object],
+        b"r0 = 0\nexit\n",
+    );
+    assert_eq!((made.code, made.err.as_str()), (0, ""));
+    let (text, lines) = (run(&["inspect", &object]), run(&["inspect", &object, "--json"]));
+    std::fs::remove_dir_all(&directory).expect("the directory is ours");
+    assert!(text.out.contains("GPL \\u001b[31m") && !text.out.contains('\x1b'), "{}", text.out);
+    assert!(json(&lines.out).iter().any(|line| line["license"] == license), "{}", lines.out);
+}

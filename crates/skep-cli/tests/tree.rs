@@ -62,6 +62,35 @@ fn a_process_holds_links_links_programs_programs_maps() {
     assert!(after.iter().flat_map(below).all(|n| n["kind"] != "link"), "{after:?}");
 }
 
+#[test]
+fn names_of_others_do_not_steer_the_terminal() {
+    require_kernel!(probe::can_load().into_result());
+    let def = skep::abi::MapDef {
+        map_type: skep::abi::MapType::ARRAY,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 1,
+        flags: skep::abi::MapFlags::default(),
+        extra: 0,
+        numa_node: 0,
+    };
+    let map = kernel::Map::create("held", def, None, None).unwrap();
+    let before = std::fs::read("/proc/self/comm").unwrap();
+    std::fs::write("/proc/self/comm", "\x1b[31mred").unwrap();
+    let me = std::process::id();
+    let shown = [ok(&format!("tree --pid {me}")), ok("map show")];
+    let missing = fails(1, "map show name \u{9b}2J\x1b");
+    std::fs::write("/proc/self/comm", before).unwrap();
+    drop(map);
+    for text in &shown {
+        assert!(text.contains("\\u001b[31mred"), "{text}");
+    }
+    for text in shown.iter().chain([&missing]) {
+        assert!(!text.contains(['\x1b', '\u{9b}']), "{text:?}");
+    }
+    assert!(missing.contains("\\u009b2J\\u001b"), "{missing}");
+}
+
 /// Has bpftool done this? It attaches and holds nothing, which skep does not.
 fn bpftool(words: &str) -> bool {
     if !has_tool("bpftool") {

@@ -77,7 +77,7 @@ fn link_files(from: &[PathBuf], to: &Path) -> anyhow::Result<u8> {
     fs::write(to, &linked.bytes).with_context(|| format!("cannot write {}", to.display()))?;
     if !linked.unresolved.is_empty() {
         let names = linked.unresolved.join(", ");
-        eprintln!("note: {} wants what none of the objects defines: {names}", to.display());
+        say!("note: {} wants what none of the objects defines: {names}", to.display());
     }
     Ok(DONE)
 }

@@ -17,7 +17,7 @@ impl LoadArgs {
     pub fn load(&self, object: Object, engine: &Engine) -> anyhow::Result<Loaded> {
         object.load(engine).map_err(|error| match error.verifier_log() {
             Some(log) if self.verifier_log => {
-                eprintln!("{}", log.trim_end());
+                say!("{}", log.trim_end());
                 error.into()
             }
             Some(_) => {

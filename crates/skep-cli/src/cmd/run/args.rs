@@ -234,14 +234,14 @@ impl EngineArgs {
         let mut said = HashSet::new();
         notices.retain(|notice| said.insert(*notice));
         for notice in notices {
-            eprintln!("note: {notice}");
+            say!("note: {notice}");
         }
         if !unpinned.is_empty() {
             let why = match self.pin_root {
                 Some(_) => format!("the {engine} engine has no pins"),
                 None => "--pin-root DIR pins them in the kernel".into(),
             };
-            eprintln!("note: maps not pinned: {} ({why})", unpinned.join(", "));
+            say!("note: maps not pinned: {} ({why})", unpinned.join(", "));
         }
     }
 

@@ -179,7 +179,7 @@ impl Attached {
         if all.iter().all(idle) {
             return Err(usage(text));
         }
-        eprintln!("note: {text}");
+        say!("note: {text}");
         Ok(())
     }
 

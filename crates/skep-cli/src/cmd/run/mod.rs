@@ -30,7 +30,7 @@ impl Run {
         self.check()?;
         let objects = self.open()?;
         let engine = self.choose(&objects)?;
-        eprintln!("engine: {} ({})", engine.name(), engine.why());
+        say!("engine: {} ({})", engine.name(), engine.why());
         if engine.features().hooks {
             manage::net::at_start();
         }

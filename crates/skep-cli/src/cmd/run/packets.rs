@@ -80,10 +80,7 @@ pub fn watch(
 ) -> anyhow::Result<()> {
     ifindex(interface)?;
     let mut socket = AfPacket::open(interface).map_err(|e| cannot_open(interface, e))?;
-    eprintln!(
-        "watching {interface}: programs see copies, packets go their way; {}",
-        shared.ending()
-    );
+    say!("watching {interface}: programs see copies, packets go their way; {}", shared.ending());
     while !shared.over() {
         let live = socket.next_packet(shared.wait()).context("reading packets");
         if let Some(live) = live? {
@@ -98,7 +95,7 @@ pub fn watch(
     }
     let (_, lost) = socket.statistics().context("counting lost packets")?;
     if lost > 0 {
-        eprintln!("lost: {lost} packets that came too fast");
+        say!("lost: {lost} packets that came too fast");
     }
     Ok(())
 }

@@ -264,12 +264,12 @@ pub fn attached(
     let all: Vec<&Attached> = sessions.iter().map(|s| &s.attached).collect();
     Attached::check(&all)?;
     for (program, link) in all.iter().flat_map(|one| &one.links) {
-        link.notices().iter().for_each(|notice| eprintln!("note: program {program}: {notice}"));
+        link.notices().iter().for_each(|notice| say!("note: program {program}: {notice}"));
     }
     if let Some(directory) = &shared.args.pin {
         let links = Attached::pin(&all, directory)?;
         let place = directory.display();
-        eprintln!(
+        say!(
             "pinned {} below {place}: removing a file detaches its program",
             counted(links, "link")
         );
@@ -278,7 +278,7 @@ pub fn attached(
     all.iter().try_for_each(|one| one.run_once(out))?;
     if all.iter().all(|one| one.links.is_empty()) {
         if all.iter().all(|one| one.iterators.is_empty() && one.once.is_empty()) {
-            eprintln!("note: loaded, and nothing to attach");
+            say!("note: loaded, and nothing to attach");
         }
         return read_iterators(sessions, shared, out);
     }
@@ -288,7 +288,7 @@ pub fn attached(
     let kinds = [(programs, "program"), (structures, "struct_ops map")];
     let kinds = kinds.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| counted(n, what));
     let what = kinds.collect::<Vec<_>>().join(" and ");
-    eprintln!("attached {what}; {}", shared.ending());
+    say!("attached {what}; {}", shared.ending());
     while !shared.over() {
         let readers: usize = sessions.iter().map(|s| s.readers.len()).sum();
         // Each reader waits its part, so that none makes the others late.
@@ -321,7 +321,7 @@ pub fn not_run(sessions: &[Session], why: &str, which: impl Fn(&Session, &Progra
     let programs = sessions.iter().flat_map(|s| s.loaded.programs().iter().map(move |p| (s, p)));
     let names: Vec<&str> = programs.filter(|(s, p)| which(s, p)).map(|(_, p)| p.name()).collect();
     if !names.is_empty() {
-        eprintln!("note: programs that {why}: {}", names.join(", "));
+        say!("note: programs that {why}: {}", names.join(", "));
     }
 }
 

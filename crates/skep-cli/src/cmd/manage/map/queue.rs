@@ -57,7 +57,7 @@ fn print(
     out: &mut dyn Write,
 ) -> anyhow::Result<u8> {
     let Some(value) = value else {
-        eprintln!("{} is empty", open.name());
+        say!("{} is empty", open.name());
         return Ok(INPUT);
     };
     Out::new(out, print.format()).emit(&open.entry(None, value))?;

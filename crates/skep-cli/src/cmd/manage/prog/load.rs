@@ -144,7 +144,7 @@ impl What {
             hint: "`skep run --engine embedded` runs packet programs without the kernel".into(),
         })?;
         let loaded = self.load.load(object, &engine)?;
-        loaded.notices().iter().for_each(|notice| eprintln!("note: {notice}"));
+        loaded.notices().iter().for_each(|notice| say!("note: {notice}"));
         Ok(loaded)
     }
 }
@@ -181,7 +181,7 @@ fn pin_program(
                 pins.0.push(path.to_owned());
                 return Ok(());
             }
-            Err(e) => eprintln!(
+            Err(e) => say!(
                 "note: program {} is pinned, not attached: {}",
                 program.name(),
                 crate::exit::message(&e)
