@@ -205,3 +205,35 @@ fn every_kind_of_link_tells_its_details() {
     });
     require_kernel!(done.and_then(|inside| inside));
 }
+
+/// The loopback interface has the same index everywhere.
+#[test]
+fn interfaces_of_other_namespaces_have_no_name_here() {
+    require_kernel!(probe::can_load().into_result());
+    let elsewhere = sandbox(|| {
+        let lo = skep::ifindex("lo").expect("every namespace has it");
+        let mut held = Vec::new();
+        for kind in ["xdp", "tcx"] {
+            let Ok(loaded) = load(&format!("on_{kind}")) else { continue };
+            let program = loaded.programs().first().and_then(|p| p.kernel());
+            let program = program.expect("it is in the kernel");
+            let link = match kind {
+                "xdp" => attach_xdp(program, lo, kernel::link::XdpMode::Generic),
+                _ => attach_tc(program, lo, skep::Direction::Ingress),
+            };
+            let Ok(link) = link else { continue };
+            let Some(id) = link.id().ok().flatten() else { continue };
+            assert_eq!(row(&format!("link show id {id}"))["devname"], "lo");
+            held.push((id, link, loaded));
+        }
+        // The namespace lives as long as somebody holds it.
+        (held, fs::File::open("/proc/thread-self/ns/net").expect("it has a namespace"))
+    });
+    require_kernel!(elsewhere.as_ref().map(drop).map_err(Clone::clone));
+    let Ok((held, _namespace)) = elsewhere else { return };
+    assert!(!held.is_empty(), "XDP works on every kernel");
+    for (id, ..) in &held {
+        let shown = row(&format!("link show id {id}"));
+        assert_eq!((&shown["devname"], &shown["ifindex"]), (&Value::Null, &json!(1)), "{shown}");
+    }
+}

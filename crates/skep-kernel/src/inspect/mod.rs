@@ -25,7 +25,9 @@ pub use cgroup::{CGROUP_HOOKS, cgroup_root, cgroups};
 pub use events::{EventProgram, event_programs};
 pub use link::{LinkInfo, LinkType, Probed, detach, link};
 pub use map::{MapInfo, map, open_map};
-pub use net::{InterfaceHook, NetPlace, NetProgram, on_cgroup, on_interfaces, on_netns};
+pub use net::{
+    InterfaceHook, NetPlace, NetProgram, interface_of, on_cgroup, on_interfaces, on_netns,
+};
 pub(crate) use owners::processes;
 pub use owners::{Owner, owners};
 pub use pins::pins;

@@ -10,7 +10,7 @@ use skep_abi::AttachType;
 
 use super::{CGROUP_HOOKS, Kind, LinkInfo, ids, link};
 use crate::{
-    link::{Attached, Direction, NetkitEnd, Owner, XdpMode, attached, effective},
+    link::{Attached, Direction, NetkitEnd, Owner, XdpMode, attached, effective, ifname},
     netlink::Socket,
     sys::SysError,
 };
@@ -153,6 +153,29 @@ pub fn on_interfaces(only: Option<&str>) -> Result<Vec<NetProgram>, SysError> {
         }
     }
     Ok(found)
+}
+
+/// The name of the interface that a link hangs on.
+///
+/// A link tells an index only, which counts in the network namespace of its interface: `None` unless
+/// the interface of that index here lists this link, or its program where the kernel tells no more.
+pub fn interface_of(info: &LinkInfo) -> Option<String> {
+    let index = info.ifindex?;
+    let here = match info.kind().name() {
+        Some("xdp") => {
+            let interfaces = Socket::open().and_then(|mut socket| socket.links()).ok()?;
+            let interface = interfaces.into_iter().find(|i| i.ifindex == index)?;
+            let runs = interface.xdp.each().into_iter().any(|(_, id)| id == info.prog_id);
+            // The same program on the same index elsewhere cannot be told apart.
+            let alike = |l: &LinkInfo| l.ifindex == Some(index) && l.prog_id == info.prog_id;
+            runs && links("xdp").into_iter().filter(alike).count() == 1
+        }
+        _ => {
+            let on = attached(Owner::Interface(index), info.attach_type?).ok()?;
+            on.programs.iter().any(|p| p.link == Some(info.id))
+        }
+    };
+    if here { ifname(index).ok() } else { None }
 }
 
 /// What hangs on this network namespace, and in netfilter.

@@ -7,10 +7,7 @@ use serde::{
     ser::{SerializeMap as _, Serializer},
 };
 use serde_json::{Value, json};
-use skep::kernel::{
-    inspect::{self, LinkInfo},
-    link::ifname,
-};
+use skep::kernel::inspect::{self, LinkInfo};
 
 /// Names and values; as text `name value`, as JSON the members of the link's object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,10 +102,11 @@ impl Details {
         self.put("netns_ino", info.netns_ino);
         if let Some(index) = info.ifindex {
             let name = match index {
-                0 => "(detached)".to_owned(),
-                index => ifname(index).unwrap_or_else(|_| "(unknown)".into()),
+                0 => Some("(detached)".to_owned()),
+                // In another network namespace the index is that of some other interface.
+                _ => inspect::interface_of(info),
             };
-            self.put("devname", Some(name));
+            self.put("devname", name);
             self.put("ifindex", Some(index));
         }
         self.put("attach_type", info.attach_type.map(|t| t.to_string()));
