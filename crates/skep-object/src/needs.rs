@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_abi::{AttachType, MapType, ProgType, Release};
+use skep_abi::{
+    AttachType, MapType, ProgType, Release,
+    helper::{self, Proto},
+    section::{BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS},
+};
 
 use crate::reference::{CALL, LDDW};
-use crate::spec::{ExternKind, ObjectSpec, ProgramSpec, RelocTarget};
+use crate::spec::{ExternKind, MapOrigin, ObjectSpec, ProgramSpec, RelocTarget};
 
 /// What an object needs, over all its programs and maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,16 +35,32 @@ pub struct Needs {
     pub core_relocs: usize,
     /// Programs that may sleep or take multi-buffer packets, by `prog_flags`.
     pub load_flags: BTreeMap<u32, BTreeSet<usize>>,
+    /// Is there global data: variables in maps of their own?
+    pub global_data: bool,
 }
 
+/// The release with addresses inside the values of maps.
+const GLOBAL_DATA: Release = Release(5, 2);
+
+/// Load flags, and the release that knows them.
+const FLAGS: &[(u32, Release)] =
+    &[(BPF_F_SLEEPABLE, Release(5, 10)), (BPF_F_XDP_HAS_FRAGS, Release(5, 18))];
+
 impl Needs {
-    /// The oldest kernel release that has these program and attach types.
+    /// The oldest kernel release that has these program, attach and map types, helpers and flags,
+    /// and global data where there is some.
     ///
-    /// Helpers, map types and kernel functions may ask for a later one.
+    /// Kernel functions, types and instructions may ask for a later one.
     pub fn oldest_release(&self) -> Option<Release> {
         let types = self.prog_types.iter().filter_map(|t| t.since());
         let attach = self.attach_types.iter().filter_map(|t| t.since());
-        types.chain(attach).max()
+        let maps = self.map_types.iter().filter_map(|t| t.since());
+        let numbers = self.helpers.keys().filter_map(|&id| i32::try_from(id).ok());
+        let helpers = numbers.filter_map(helper::proto).map(Proto::since);
+        let used = |flag: u32| self.load_flags.keys().any(|flags| flags & flag != 0);
+        let flags = FLAGS.iter().filter(|row| used(row.0)).map(|row| row.1);
+        let data = self.global_data.then_some(GLOBAL_DATA);
+        types.chain(attach).chain(maps).chain(helpers).chain(flags).chain(data).max()
     }
 }
 
@@ -67,6 +87,10 @@ impl ObjectSpec {
         }
         for map in &self.maps {
             needs.map_types.insert(map.def.map_type);
+            needs.global_data |= matches!(
+                map.origin,
+                MapOrigin::Rodata | MapOrigin::Data | MapOrigin::Bss | MapOrigin::Kconfig
+            );
             needs.map_types.extend(map.inner.iter().map(|m| m.def.map_type));
         }
         let options = self.externs.iter().filter(|e| matches!(e.kind, ExternKind::Kconfig { .. }));

@@ -17,7 +17,7 @@ pub struct Needs {
     kernel_options: Vec<String>,
     /// CO-RE relocations: the kernel's BTF is needed to resolve them.
     core_relocations: usize,
-    /// The first release with these program and attach types.
+    /// The first release with these types, helpers and flags, and global data: at least that.
     #[serde(skip_serializing_if = "Option::is_none")]
     linux: Option<String>,
 }
@@ -70,7 +70,7 @@ impl fmt::Display for Needs {
             rows.push(("kernel types", format!("for {} CO-RE relocations", self.core_relocations)));
         }
         if let Some(linux) = &self.linux {
-            rows.push(("Linux", format!("{linux} or later, by the program types")));
+            rows.push(("Linux", format!("at least {linux}, by types, helpers and flags")));
         }
         for (i, (what, text)) in rows.iter().enumerate() {
             let newline = if i == 0 { "" } else { "\n" };
