@@ -59,6 +59,8 @@ const LOADING: &[(&str, i32, &str)] = &[
 #[test]
 fn loading_an_object_with_global_data() {
     require_kernel!(probe::can_load().into_result());
+    let strncmp = 182;
+    require_kernel!(probe::helper(ProgType::SCHED_CLS, strncmp).into_result());
     let spec = spec("tests/data/objects/data.bpf.o");
     let options = LoadOptions { pin_root: None, ..LoadOptions::default() };
     let load = || Ok(Object::load_spec(&spec, &options).map(drop)?);
@@ -68,6 +70,7 @@ fn loading_an_object_with_global_data() {
 #[test]
 fn loading_an_object_with_every_kind_of_map_and_pins() {
     require_kernel!(probe::can_load().into_result());
+    require_kernel!(probe::map_type(MapType::BLOOM_FILTER).into_result());
     let spec = spec("tests/data/objects/maps.bpf.o");
     let inside = sandbox(|| {
         let options =
