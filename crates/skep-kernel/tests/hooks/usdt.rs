@@ -5,6 +5,7 @@ use std::{
     fs,
     process::{Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
 };
 
 use skep_kernel::{
@@ -59,6 +60,15 @@ macro_rules! static_probe {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".probes")]
 static skep_test_args_semaphore: AtomicU16 = AtomicU16::new(0);
+
+/// Who lists all links at this time holds them for a moment longer.
+fn nobody_watches() -> bool {
+    let begin = Instant::now();
+    while watchers() > 0 && begin.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    watchers() == 0
+}
 
 fn watchers() -> u16 {
     skep_test_args_semaphore.load(Ordering::SeqCst)
@@ -179,7 +189,7 @@ fn gone(row: &str, object: &Object, link: Link) {
     let (hook, method, before) = (link.hook().to_owned(), link.method(), seen(object).hits);
     assert!(watchers() > 0, "{hook}: nobody is counted as watching");
     link.detach().expect("it detaches");
-    assert_eq!(watchers(), 0, "{hook}: somebody still counts as watching");
+    assert!(nobody_watches(), "{hook}: somebody still counts as watching");
     pass(1, 2, &RECORD);
     assert_eq!(seen(object).hits, before, "{hook} by {method}: counted after it was detached");
     skep_testing::fired(row, method);
@@ -325,7 +335,7 @@ fn a_uprobe_counts_who_watches() {
             pass_elsewhere(3);
         });
     }
-    assert_eq!(watchers(), 0);
+    assert!(nobody_watches());
 }
 
 #[test]
