@@ -34,6 +34,7 @@ fn answers_are_what_the_probes_find() {
         ("attach", "uprobe"),
         ("attach to the network", "socket"),
         ("BTF", "BPF_BTF_LOAD"),
+        ("helpers", "bpf_seq_write"),
         ("instruction set", "v2: less-than jumps"),
     ] {
         assert_eq!(answer(&rows, group, name)["answer"], "yes", "{name}");
@@ -63,6 +64,9 @@ fn without_rights_it_says_what_it_cannot_tell_and_what_works() {
     assert_eq!(answer(&rows, "system", "embedded engine")["answer"], "yes");
     let cap = answer(&rows, "system", "CAP_BPF");
     assert_eq!(cap["answer"], "no", "{cap}");
+    let network = rows.iter().filter(|r| r["group"] == "attach to the network");
+    let unshare = |r: &&Value| r["detail"].as_str().is_some_and(|d| d.ends_with("unshare failed"));
+    assert_eq!(network.filter(unshare).count(), 0, "the reason is said");
     let isa = rows.iter().filter(|r| r["group"] == "attach" || r["group"] == "instruction set");
     assert!(isa.clone().count() > 5);
     let bpf = answer(&rows, "system", "bpf(2) for this process");
@@ -70,6 +74,8 @@ fn without_rights_it_says_what_it_cannot_tell_and_what_works() {
         assert!(bpf["instead"].as_str().is_some_and(|t| t.contains("--engine embedded")), "{bpf}");
         let known = |r: &Value| r["answer"] == "yes" && r["detail"].is_null();
         assert!(!isa.clone().any(known), "nothing was tried, so nothing is known");
+        let btf = rows.iter().filter(|r| r["group"] == "BTF");
+        assert!(btf.clone().count() > 3 && btf.clone().all(|r| r["answer"] == "unknown"));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use skep_abi::ProgType;
+use skep_abi::{AttachType, ProgType};
 use skep_btf::KindTag;
 use skep_isa::Slot;
 
@@ -35,6 +35,23 @@ pub fn helper(prog_type: ProgType, number: u32) -> Support {
         }
         other => other,
     }
+}
+
+/// May iterators, which are tracing programs of their own kind, call the helper of this number?
+pub fn iterator_helper(number: u32) -> Support {
+    let target = match program::named(KindTag::Func, &["bpf_iter_bpf_map"]) {
+        Ok(id) => id,
+        Err(support) => return support,
+    };
+    let [_, exit] = RETURN_0;
+    let call = Slot { code: 0x85, imm: number.cast_signed(), ..Slot::default() };
+    let insns = [call, exit];
+    let load = ProgramLoad {
+        attach_type: Some(AttachType::TRACE_ITER),
+        attach_btf_id: target.0,
+        ..ProgramLoad::new("probe", ProgType::TRACING, &insns)
+    };
+    verdict(&load, NO_SUCH_HELPER)
 }
 
 /// A number that no helper has: what a type says of it tells whether it can be asked at all.

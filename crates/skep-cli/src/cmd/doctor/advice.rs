@@ -84,16 +84,16 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
      "a raw tracepoint program with test_run"),
     ("program types", "tracing",
      "no programs by BTF: fentry, tp_btf, iterators",
-     "kprobes and raw tracepoints"),
+     "the kernel's own tracing (tracefs), without programs"),
     ("program types", "lirc_mode2",
      "infrared receivers cannot be decoded by program",
      "the kernel's own decoders (ir-keytable)"),
     ("attach", "kprobe*",
      "kernel functions cannot be traced by kprobes",
-     "fentry, where it works; else a BTF tracepoint or tracepoint near the function"),
+     "the kernel's own tracing (tracefs), without programs"),
     ("attach", "uprobe.*",
      "many functions need a uprobe each",
-     "uprobe, one program or link per function"),
+     "system call tracepoints, filtered by pid"),
     ("attach", "uprobe",
      "functions of user programs cannot be traced",
      "system call tracepoints, filtered by pid"),
@@ -102,10 +102,10 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
      "seccomp or cgroup programs, which deny in their own places"),
     ("attach", "fsession",
      "entry and return of a function need two programs",
-     "fentry and fexit with a map by thread between them"),
+     "tracepoints before and after, with a map by thread between them"),
     ("attach", "fe*",
      "kernel functions cannot be traced by trampolines",
-     "kprobe, where it works; else a BTF tracepoint or tracepoint near the function"),
+     "the kernel's own tracing (tracefs), without programs"),
     ("attach", "freplace",
      "functions of loaded programs cannot be replaced",
      "tail calls through a program array"),
@@ -117,10 +117,10 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
      "files of /proc; a tracepoint that sees them come and go"),
     ("attach", "tp_btf",
      "arguments of tracepoints cannot be followed by type",
-     "raw tracepoints with bpf_probe_read_kernel, or tracepoints with fixed layouts"),
+     "the kernel's own tracing (tracefs), without programs"),
     ("attach", "tracepoint",
      "no programs on tracepoints by their category and name",
-     "raw tracepoints, or BTF tracepoints"),
+     "the kernel's own tracing (tracefs), without programs"),
     ("attach", "perf_event, hardware counter",
      "no profiles by cycles, instructions or cache misses",
      "the software clock (cpu-clock), which samples by time"),
@@ -132,10 +132,10 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
      "tc or XDP on the device; cgroup programs on the sockets"),
     ("attach to a cgroup", "*_unix",
      "addresses of Unix sockets cannot be seen or changed",
-     "LSM programs (unix_stream_connect); system call tracepoints"),
+     "Landlock or seccomp for the processes"),
     ("attach to a cgroup", "lsm_cgroup",
      "no security hooks for one cgroup",
-     "lsm with a check of bpf_get_current_cgroup_id; the cgroup's socket hooks"),
+     "the cgroup's socket hooks"),
     ("map types", "ringbuf",
      "no buffer that all CPUs share in order",
      "perf event arrays: one buffer per CPU, order across CPUs by a timestamp"),
@@ -198,6 +198,58 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
      "skep changes them for the kernel to what it knows"),
 ];
 
+/// Group and name as in [`TABLE`], and substitutes that may be missing themselves: the check in
+/// `attach` that says so, and the words. The first that works here counts, then the table's.
+#[rustfmt::skip]
+const ORDERED: &[(&str, &str, &[(&str, &str)])] = &[
+    ("program types", "tracing", &[
+        ("kprobe", "kprobes"),
+        ("raw_tracepoint", "raw tracepoints with bpf_probe_read_kernel"),
+        ("tracepoint", "tracepoints with fixed layouts")]),
+    ("attach", "kprobe.*", &[
+        ("kprobe", "kprobe, one program or link per function"),
+        ("fentry", "fentry, one program per function"),
+        ("tp_btf", NEAR_BTF),
+        ("tracepoint", NEAR)]),
+    ("attach", "kprobe*", &[
+        ("kprobe", "kprobe, without tracefs"),
+        ("fentry", "fentry of the same function"),
+        ("tp_btf", NEAR_BTF),
+        ("tracepoint", NEAR)]),
+    ("attach", "fe*", &[
+        ("kprobe", "kprobe of the same function"),
+        ("tp_btf", NEAR_BTF),
+        ("tracepoint", NEAR)]),
+    ("attach", "fsession", &[
+        ("fexit", "fentry and fexit with a map by thread between them"),
+        ("kprobe", "kprobe and kretprobe with a map by thread between them")]),
+    ("attach", "uprobe.*", &[("uprobe", "uprobe, one program or link per function")]),
+    ("attach", "tp_btf", &[
+        ("raw_tracepoint", "raw tracepoints with bpf_probe_read_kernel"),
+        ("tracepoint", "tracepoints with fixed layouts")]),
+    ("attach", "tracepoint", &[
+        ("tp_btf", "BTF tracepoints"),
+        ("raw_tracepoint", "raw tracepoints")]),
+    ("attach to a cgroup", "*_unix", &[
+        ("lsm", "LSM programs (unix_stream_connect)"),
+        ("tracepoint", "system call tracepoints, to observe")]),
+    ("attach to a cgroup", "lsm_cgroup", &[
+        ("lsm", "lsm with a check of bpf_get_current_cgroup_id")]),
+];
+
+const NEAR_BTF: &str = "a BTF tracepoint near the function";
+const NEAR: &str = "a tracepoint near the function";
+
+/// The substitute that works here, of those of [`ORDERED`]; `works` knows the answers in `attach`.
+pub(super) fn working(
+    group: &str,
+    name: &str,
+    works: impl Fn(&str) -> bool,
+) -> Option<&'static str> {
+    let row = ORDERED.iter().find(|row| row.0 == group && fits(row.1, name))?;
+    row.2.iter().find(|(check, _)| works(check)).map(|(_, words)| *words)
+}
+
 /// Cost and substitute of what is missing.
 pub(super) fn of(group: &str, name: &str) -> Option<(&'static str, &'static str)> {
     let row = TABLE.iter().find(|row| row.0 == group && fits(row.1, name))?;
@@ -215,6 +267,23 @@ fn fits(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_substitute_that_is_missing_itself_is_not_named() {
+        let of = |name, here: &[&str]| working("attach", name, |check| here.contains(&check));
+        assert_eq!(of("kprobe", &["fentry", "tp_btf"]), Some("fentry of the same function"));
+        assert_eq!(of("kprobe", &["tp_btf"]), Some(NEAR_BTF));
+        assert_eq!(of("fentry", &["kprobe"]), Some("kprobe of the same function"));
+        assert_eq!(of("fentry", &[]), None);
+        let all: Vec<_> = crate::cmd::doctor::groups().into_iter().flatten().collect();
+        for (group, name, list) in ORDERED {
+            assert!(TABLE.iter().any(|row| row.0 == *group && fits(row.1, name)), "{name}");
+            for (check, _) in *list {
+                let known = all.iter().any(|c| c.group == "attach" && c.name == *check);
+                assert!(known, "{check} for {name}");
+            }
+        }
+    }
 
     #[test]
     fn every_row_belongs_to_a_check_and_is_reached() {

@@ -110,6 +110,9 @@ pub(super) fn helpers() -> Vec<Check> {
                 types if types.len() == here && here > 0 => {
                     Check::new(HELPERS, full, Answer::Yes, "for every type of program")
                 }
+                types if types.is_empty() && probe::iterator_helper(id).is_yes() => {
+                    Check::new(HELPERS, full, Answer::Yes, "for iterators (tracing)")
+                }
                 types => of_types(HELPERS, full, types),
             },
             _ => Check::new(HELPERS, full, Answer::Unknown, "skep does not know its number"),
@@ -186,5 +189,5 @@ pub(super) fn isa() -> Vec<Check> {
 
 pub(super) fn btf() -> Vec<Check> {
     let kinds = probe::btf_kinds().into_iter();
-    kinds.map(|(name, support)| Check::of(BTF, name, support)).collect()
+    kinds.map(|(name, support)| Check::tried(BTF, name, || support.clone())).collect()
 }

@@ -154,7 +154,14 @@ fn groups() -> Vec<Vec<Check>> {
         let answer = |asked: thread::ScopedJoinHandle<'_, _>| {
             asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        asked.into_iter().map(answer).collect()
+        let mut groups: Vec<Vec<Check>> = asked.into_iter().map(answer).collect();
+        let attach: Vec<Check> =
+            groups.iter().flatten().filter(|c| c.group == attach::TRACING).cloned().collect();
+        let works = |name: &str| attach.iter().any(|c| c.name == name && c.answer == Answer::Yes);
+        for check in groups.iter_mut().flatten().filter(|c| c.instead.is_some()) {
+            check.instead = advice::working(check.group, &check.name, works).or(check.instead);
+        }
+        groups
     })
 }
 

@@ -16,7 +16,7 @@ use crate::{
         attach_xdp, attach_xdp_netlink, ifindex,
     },
     netlink::Socket,
-    probe::map::make_smallest,
+    probe::{chain, map::make_smallest},
     program::Program,
     sys::{self, LinkTarget},
 };
@@ -69,9 +69,8 @@ const ROWS: &[(&str, Try)] = &[
 
 /// Hooks of interfaces, of a network namespace and of sockets.
 pub fn network_hooks() -> Hooks {
-    let inside = || {
-        sys::leave_network().map(|()| answers(ROWS, |attach| attach())).map_err(|e| e.to_string())
-    };
+    let inside =
+        || sys::leave_network().map(|()| answers(ROWS, |attach| attach())).map_err(|e| chain(&e));
     let tried = thread::scope(|scope| scope.spawn(inside).join());
     tried.unwrap_or_else(|_| Err("the probe broke off".to_owned())).unwrap_or_else(|why| {
         let why = format!("no network namespace of its own to try it in: {why}");

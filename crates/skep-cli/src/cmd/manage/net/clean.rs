@@ -101,7 +101,7 @@ pub fn at_start() {
     for leftover in leftovers().iter().filter(|l| l.life == Life::Dead) {
         if leftover.remove().is_ok() {
             let (place, pid) = (&leftover.place, leftover.process.pid);
-            eprintln!("note: removed what process {pid} left behind: {place}");
+            say!("note: removed what process {pid} left behind: {place}");
         }
     }
 }
