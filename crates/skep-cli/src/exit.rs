@@ -108,10 +108,16 @@ pub fn hint(e: &anyhow::Error) -> Option<String> {
         }
         match blame(cause)? {
             Blame::System(nearest) => Some(nearest.into()),
-            Blame::Input => None,
+            Blame::Input => {
+                let load = cause.downcast_ref::<LoadError>();
+                load.is_some_and(LoadError::lacks_type).then(|| TYPE_FLAG.into())
+            }
         }
     })
 }
+
+/// What gives a program the type that its section does not name.
+const TYPE_FLAG: &str = "skep run --type PROG=TYPE says what a program is (xdp, tc, kprobe…)";
 
 /// Did the reader of our output go away? That is its right, not a failure.
 pub fn is_broken_pipe(e: &anyhow::Error) -> bool {

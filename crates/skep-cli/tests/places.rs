@@ -354,3 +354,101 @@ fn what_is_said_wrongly_is_told_with_what_is_possible() {
     let ran = run(&["run", PLACES, "--prog", "tick", "--no-attach", "tick"]);
     assert_eq!((ran.code, ran.err.contains("nothing to attach")), (0, true), "{}", ran.err);
 }
+
+#[test]
+fn sections_without_a_target_leave_their_programs_out_with_a_note() {
+    const UNTOLD: &str = "tests/data/objects/untold.bpf.o";
+    require_kernel!(probe::can_load().into_result());
+    let args = ["run", UNTOLD, "--duration", "100ms", "--json"];
+    let ran = run(&args);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("attached 1 program"), "{}", ran.err);
+    assert!(counted(&json(&ran.out), "runs") > 0, "{}", ran.out);
+    for (program, needs) in [
+        ("u", "u needs a function of a binary (--attach PROG=uprobe/BINARY:FUNCTION)"),
+        ("many", "a function of a binary (--attach PROG=uprobe.multi/BINARY:FUNCTION)"),
+        ("probe", "a static probe (--attach PROG=usdt/BINARY:PROVIDER:NAME)"),
+        ("tp", "a tracepoint (--attach PROG=tracepoint/CATEGORY/NAME)"),
+        ("raw", "a tracepoint (--attach PROG=raw_tp/NAME)"),
+        ("k", "a function of the kernel (--attach PROG=kprobe/FUNCTION)"),
+        ("sys", "a system call (--attach PROG=ksyscall/NAME)"),
+        ("walk", "what it walks over (--attach PROG=iter/KIND)"),
+        ("typed", "a tracepoint (--attach PROG=tp_btf/NAME)"),
+        ("entry", "a function of the kernel (--attach PROG=fentry/FUNCTION)"),
+    ] {
+        assert!(ran.err.contains(needs), "{needs}: {}", ran.err);
+        let alone = run(&["run", UNTOLD, "--prog", program]);
+        assert_eq!(alone.code, 2, "{program}: {}", alone.err);
+        assert!(alone.err.contains(&format!("error: not attached: {program} needs")), "{program}");
+        assert!(alone.err.contains(needs), "{program}: {}", alone.err);
+    }
+    let ran = run(&[&args[..], &["--attach", "raw=raw_tp/sys_enter"]].concat());
+    assert!(ran.err.contains("attached 2 programs"), "{}", ran.err);
+    assert!(!ran.err.contains("raw_tp/NAME"), "{}", ran.err);
+    let ran = run(&["run", UNTOLD, "--prog", "odd"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("section '?foo' names no program type"), "{}", ran.err);
+    assert!(ran.err.contains("hint: skep run --type PROG=TYPE"), "{}", ran.err);
+}
+
+#[test]
+fn optional_programs_alone_are_listed() {
+    let ran = run(&["run", "examples/opens.bpf.o"]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    assert!(ran.err.contains("choose with --prog NAME: by_fentry, by_kprobe"), "{}", ran.err);
+}
+
+#[test]
+fn a_path_that_is_no_cgroup_is_named() {
+    require_kernel!(probe::can_load().into_result());
+    for args in
+        [&["--prog", "connect4", "--cgroup", "/tmp"][..], &["--attach", "connect4=cgroup:/tmp"]]
+    {
+        let ran = run(&[&["run", PLACES][..], args].concat());
+        assert_eq!(ran.code, 2, "{}", ran.err);
+        let said = "/tmp is no directory of a cgroup v2 file system (";
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
+}
+
+#[test]
+fn flags_that_nothing_takes_are_said() {
+    let pcap = "examples/traffic.pcap";
+    let classify = ["run", "examples/classify.bpf.o", "--pcap", pcap];
+    let flags = ["--cgroup", "/x", "--netns", "/x", "--pid", "1", "--netfilter", "ip/input"];
+    let ran = run(&[&classify[..], &flags].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for flag in ["--cgroup", "--netns", "--pid", "--netfilter"] {
+        assert!(ran.err.contains(&format!("note: {flag}: no program takes it")), "{}", ran.err);
+    }
+    for flag in [["--write-pcap", "/nowhere/x.pcap"], ["--repeat", "2"]] {
+        let ran = run(&[&["run", "examples/classify.bpf.o", "--iface", "lo"][..], &flag].concat());
+        assert_eq!(ran.code, 2, "{}", ran.err);
+        assert!(ran.err.contains("goes with --pcap FILE only"), "{}", ran.err);
+    }
+    require_kernel!(probe::can_load().into_result());
+    let (_, said) = while_it_runs(&["--prog", "message", "--pid", "1"], || {});
+    assert!(said.contains("note: --pid: no program takes it"), "{said}");
+    let pid = std::process::id().to_string();
+    let args = ["--attach", "call=uprobe/libc:getppid", "--pid", &pid];
+    let (_, said) = while_it_runs(&args, || {});
+    assert!(!said.contains("--pid"), "{said}");
+}
+
+#[test]
+fn sizes_that_the_kernel_refuses_are_said_with_its_rule() {
+    require_kernel!(probe::can_load().into_result());
+    let ran = run(&["run", PLACES, "--prog", "message", "--max-entries", "sockets=0"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let rule = "map 'sockets': sockhash map: max_entries is 0, expected at least 1";
+    assert!(ran.err.contains(rule), "{}", ran.err);
+    let large = "00".repeat(5000);
+    for (data, said) in
+        [("0011", "a packet of at least 14 bytes"), (&large, "packets of a memory page")]
+    {
+        let args = ["test-run", "examples/rewrite.bpf.o", "--engine", "kernel", "--data-in", data];
+        let ran = run(&args);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
+}

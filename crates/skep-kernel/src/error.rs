@@ -63,6 +63,14 @@ pub enum LoadError {
         /// Why not.
         reason: String,
     },
+    /// No rule says what kind of program this is.
+    #[error("program '{program}': section '{section}' names no program type")]
+    NoType {
+        /// The program.
+        program: String,
+        /// Its section.
+        section: String,
+    },
     /// A map could not be made or filled.
     #[error("cannot set up map '{map}'")]
     Map {

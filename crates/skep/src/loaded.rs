@@ -53,6 +53,18 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// Is it about a program whose section names no program type? [`Object::set_section`] gives it
+    /// one.
+    pub fn lacks_type(&self) -> bool {
+        match self {
+            Self::Kernel { source, .. } => {
+                matches!(**source, skep_kernel::LoadError::NoType { .. })
+            }
+            Self::Embedded { source, .. } => matches!(**source, skep_vm::LoadError::NoType { .. }),
+            Self::Resolve { .. } => false,
+        }
+    }
+
     /// What the kernel's verifier said about the program it rejected.
     pub fn verifier_log(&self) -> Option<&str> {
         match self {

@@ -1,8 +1,11 @@
 //! Live programs, on either engine.
 
-use std::sync::Arc;
+use std::{io::ErrorKind, sync::Arc};
 
 use skep_abi::{AttachType, ProgType};
+use skep_kernel::SysError;
+
+use crate::{packets::ETHERNET_HEADER, verdict};
 
 /// Why a program did not run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +31,7 @@ pub enum RunError {
         program: String,
         /// Why.
         #[source]
-        source: skep_kernel::SysError,
+        source: SysError,
     },
 }
 
@@ -122,6 +125,7 @@ impl Program {
         match &self.live {
             Live::Embedded(p) => embedded_run(p, input),
             Live::Kernel(p) => kernel_run(p, self.prog_type, input)
+                .map_err(|source| with_size_hint(source, self.prog_type, input.data))
                 .map_err(|source| RunError::Kernel { program: p.name().into(), source }),
         }
     }
@@ -140,6 +144,33 @@ fn embedded_run(program: &skep_vm::Program, input: TestInput<'_>) -> Result<Test
     })
 }
 
+/// What the errno means when the packet has a size that the kernel does not take, from
+/// `net/bpf/test_run.c`: below an Ethernet header, or beyond a page with what stands around it.
+fn with_size_hint(mut e: SysError, prog_type: ProgType, data: &[u8]) -> SysError {
+    /// No kernel refuses less: a page without room before and behind the packet.
+    const SAFE: usize = 3 << 10;
+    let takes_packet = verdict::takes_packets(prog_type)
+        || matches!(
+            prog_type,
+            ProgType::SCHED_ACT
+                | ProgType::CGROUP_SKB
+                | ProgType::LWT_IN
+                | ProgType::LWT_OUT
+                | ProgType::LWT_XMIT
+                | ProgType::FLOW_DISSECTOR
+        );
+    if takes_packet && e.source.kind() == ErrorKind::InvalidInput {
+        e.hint = match data.len() {
+            0..ETHERNET_HEADER => Some("the kernel needs a packet of at least 14 bytes"),
+            SAFE.. => {
+                Some("the kernel takes packets of a memory page, less what it puts around them")
+            }
+            _ => e.hint,
+        };
+    }
+    e
+}
+
 /// The most that a packet can have after a program made it longer. The room costs nothing until it
 /// is used, and too little would make the kernel fail after the program has run.
 const MOST_PACKET: usize = 1 << 17;
@@ -148,7 +179,7 @@ fn kernel_run(
     program: &skep_kernel::Program,
     prog_type: ProgType,
     input: TestInput<'_>,
-) -> Result<TestRun, skep_kernel::SysError> {
+) -> Result<TestRun, SysError> {
     let packets = !input.data.is_empty();
     // Only these hand their context back; to the others room for it is an error.
     let ctx_out = match prog_type {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     btf::{Btf, SectionLayout},
     error::{LoadError, MapError},
-    map::{Making, Map, MapBtf},
+    map::{Making, Map, MapBtf, adjusted},
     program::Program,
     sys::{self, KernelValue, SysError},
     token::Token,
@@ -168,7 +168,16 @@ fn create(spec: &MapSpec, btf: Option<&Btf>, making: Making<'_>) -> Result<Map, 
         }
         done => done,
     }
-    .map_err(map_failed)
+    .map_err(|e| by_rule(spec, e))
+}
+
+/// What the kernel says to a definition that breaks one of its rules does not name the rule.
+fn by_rule(spec: &MapSpec, e: MapError) -> LoadError {
+    let rule = adjusted(spec.def).check(sys::page_bytes()).err();
+    match rule.filter(|rule| e.source.command == "BPF_MAP_CREATE" && rule.errno == e.errno()) {
+        Some(rule) => LoadError::MapDefinition { map: e.map, reason: rule.to_string() },
+        None => map_failed(e),
+    }
 }
 
 /// Did the kernel, and nothing before it, say that a flag is unknown?
@@ -302,8 +311,7 @@ fn given(spec: &MapSpec, id: u32) -> Result<Map, LoadError> {
 
 /// What must agree for a pinned map to be reused, as text for the error too.
 fn shape(def: &MapDef) -> String {
-    let MapDef { map_type, key_size, value_size, max_entries, flags, extra, .. } =
-        crate::map::adjusted(*def);
+    let MapDef { map_type, key_size, value_size, max_entries, flags, extra, .. } = adjusted(*def);
     // The kernel sets this flag on device maps by itself.
     let by_kernel = match map_type {
         MapType::DEVMAP | MapType::DEVMAP_HASH => MapFlags::RDONLY_PROG.0,

@@ -111,10 +111,8 @@ impl<'a> Job<'a> {
     fn load(&self, notices: &mut Vec<String>) -> Result<Program, LoadError> {
         let program = self.program;
         let Some(prog_type) = program.prog_type else {
-            return Err(self.fail(format!(
-                "section '{}' names no program type; give it one",
-                program.section
-            )));
+            let (program, section) = (program.name.clone(), program.section.clone());
+            return Err(LoadError::NoType { program, section });
         };
         let mut modules = FdArray::default();
         let insns = self.patched(&mut modules)?;
@@ -288,10 +286,12 @@ impl<'a> Job<'a> {
                 self.fail("it replaces a function of a loaded program: say which program that is")
             );
         }
-        let Some(target) = self.program.attach_to.as_deref() else {
-            return Ok(AttachBtf::default());
-        };
         let (kind, prefix, what) = attach_target(found.def.name);
+        let target = self.program.attach_to.as_deref().filter(|target| !target.is_empty());
+        let target = target.ok_or_else(|| {
+            let section = &self.program.section;
+            self.fail(format!("section '{section}' does not say which {what} it attaches to"))
+        })?;
         // `module:function` is that of one module, or of `vmlinux`.
         let (owner, name) = match target.split_once(':') {
             Some((owner, name)) => (Some(owner), name),

@@ -196,6 +196,14 @@ impl Run {
         if self.write_pcap.is_some() && self.write_pcap == self.pcap {
             return Err(usage("--write-pcap would overwrite the capture that --pcap reads"));
         }
+        if self.pcap.is_none() {
+            // The parser takes them with --iface, which excludes what they need.
+            let given =
+                [("--write-pcap", self.write_pcap.is_some()), ("--repeat", self.repeat > 1)];
+            if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+                return Err(usage(format!("{flag} goes with --pcap FILE only")));
+            }
+        }
         Ok(())
     }
 

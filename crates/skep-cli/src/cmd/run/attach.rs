@@ -15,6 +15,7 @@ use super::{
     lines::Line,
     maps,
     place::{self, Place, Where},
+    told::{Homeless, needs_of},
 };
 use crate::{
     exit::{Cannot, usage},
@@ -29,7 +30,7 @@ pub struct Attached {
     /// Iterators: they are read, and do nothing by themselves.
     pub iterators: Vec<(String, Link)>,
     /// Programs that were not told where, with what they need, and the flag for it.
-    pub homeless: Vec<(String, &'static str, &'static str)>,
+    pub homeless: Vec<Homeless>,
     /// Programs that are run once.
     pub once: Vec<Program>,
 }
@@ -96,8 +97,13 @@ impl Run {
                 done.once.push(program.clone());
                 continue;
             }
+            let spec = loaded.spec().programs.iter().find(|p| p.name == name);
+            if let Some(homeless) = spec.and_then(|spec| self.lacks_target(spec)) {
+                done.homeless.push(homeless);
+                continue;
+            }
             let hook = link::hook(program.prog_type(), program.attach_type());
-            let needs = hook.map_or(Needs::Nothing, link::Hook::needs);
+            let needs = needs_of(program);
             let mut places = self.places(name)?;
             if places.is_empty() && wants_place(program, &is_fed) {
                 places.extend(self.usual_place(needs, program, loaded));
@@ -110,7 +116,7 @@ impl Run {
             };
             if places.is_empty() && what != Needs::Nothing.words() {
                 if wants_place(program, &is_fed) {
-                    done.homeless.push((name.to_owned(), what, flag));
+                    done.homeless.push((name.to_owned(), what, flag.into()));
                 }
                 continue;
             }

@@ -11,10 +11,14 @@ pub mod maps;
 mod packets;
 mod place;
 mod session;
+mod told;
 
 use std::{io::Write, time::Instant};
 
-use skep::{Engine, Object, TargetProgram, spec::spec::ProgramSpec};
+use skep::{
+    Engine, Loaded, Object, TargetProgram,
+    spec::spec::{MapOrigin, ProgramSpec},
+};
 
 pub use self::args::{EngineArgs, EngineChoice, Run, XdpMode};
 use self::session::{Session, Shared};
@@ -41,7 +45,9 @@ impl Run {
         for object in objects {
             sessions.push(Session::load(object, &engine, &shared)?);
         }
-        self.engine.notify(&sessions.iter().map(Session::loaded).collect::<Vec<_>>());
+        let loaded: Vec<&Loaded> = sessions.iter().map(Session::loaded).collect();
+        self.engine.notify(&loaded);
+        self.note_idle_flags(&loaded);
         let ran = match (&self.pcap, &self.iface) {
             (Some(pcap), _) => packets::feed(pcap, &mut sessions, &shared, &mut out),
             (None, Some(iface)) if !engine.features().hooks => {
@@ -102,6 +108,7 @@ impl Run {
         if let Some(flag) = hooks.filter(|_| choice == EngineChoice::Embedded) {
             return Err(usage(format!("{flag}: the embedded engine has no hooks")));
         }
+        all_optional(objects)?;
         if !fed
             && hooks.is_none()
             && choice != EngineChoice::Kernel
@@ -160,6 +167,19 @@ fn has_entries(object: &Object, name: &str) -> anyhow::Result<()> {
     }
     let map_type = map.def.map_type;
     Err(usage(format!("--map {name}: a map of type {map_type} has no entries to show")))
+}
+
+/// An error when there are programs, and none that is loaded without being asked for.
+fn all_optional(objects: &[Object]) -> anyhow::Result<()> {
+    let programs = || objects.iter().flat_map(|o| &o.spec().programs);
+    let mut maps = objects.iter().flat_map(|o| &o.spec().maps);
+    let structures = maps.any(|map| map.origin == MapOrigin::StructOps && map.autocreate);
+    if structures || programs().next().is_none() || programs().any(|p| p.autoload) {
+        return Ok(());
+    }
+    let names: Vec<&str> = programs().map(|p| p.name.as_str()).collect();
+    let names = names.join(", ");
+    Err(usage(format!("all programs are optional (SEC(\"?…\")): choose with --prog NAME: {names}")))
 }
 
 /// Are all programs that would be loaded packet programs?

@@ -16,7 +16,10 @@ use skep::{
         AttachType, ProgType,
         section::{self, SECTIONS, SectionDef},
     },
-    kernel::link::{self, IterTarget, Needs, Netfilter, PerfEvent, Route},
+    kernel::{
+        inspect,
+        link::{self, IterTarget, Needs, Netfilter, PerfEvent, Route},
+    },
 };
 
 use super::{packets, session::on_interface};
@@ -227,6 +230,22 @@ impl fmt::Display for Place {
     }
 }
 
+fn open(path: &Path) -> anyhow::Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// A cgroup of version 2; each has the file that is looked for, those of version 1 have not.
+fn cgroup(path: &Path) -> anyhow::Result<File> {
+    let directory = open(path)?;
+    if path.join("cgroup.controllers").exists() {
+        return Ok(directory);
+    }
+    let mounted = inspect::cgroup_root()
+        .map_or("none is mounted".into(), |root| format!("it is mounted at {}", root.display()));
+    let path = path.display();
+    Err(usage(format!("{path} is no directory of a cgroup v2 file system ({mounted})")))
+}
+
 impl Place {
     /// Attaches a program here.
     pub fn attach(
@@ -236,9 +255,6 @@ impl Place {
         xdp_mode: XdpMode,
     ) -> anyhow::Result<Link> {
         let at = |target: Target<'_>| program.attach(Attach::At(target));
-        let open = |path: &Path| {
-            File::open(path).with_context(|| format!("cannot open {}", path.display()))
-        };
         let map = |name: &str| -> anyhow::Result<_> {
             let live = loaded.map(name)?.kernel();
             live.ok_or_else(|| usage("only maps of the kernel engine have places"))
@@ -247,7 +263,7 @@ impl Place {
             Self::Interface(name) => {
                 program.attach(on_interface(program, packets::ifindex(name)?, xdp_mode))
             }
-            Self::Cgroup(path) => at(Target::Cgroup(open(path)?.as_fd())),
+            Self::Cgroup(path) => at(Target::Cgroup(cgroup(path)?.as_fd())),
             Self::Netns(path) => at(Target::Netns(open(&namespace(path))?.as_fd())),
             Self::PerfEvent(event) => at(Target::PerfEvent(*event)),
             Self::Netfilter(place) => at(Target::Netfilter(*place)),
@@ -263,7 +279,7 @@ impl Place {
                 Over::Map(name) => at(Target::Iter(IterTarget::Map(map(name)?))),
                 Over::Process(pid) => at(Target::Iter(IterTarget::Process(*pid))),
                 Over::Thread(tid) => at(Target::Iter(IterTarget::Thread(*tid))),
-                Over::Cgroup(path) => at(Target::Iter(IterTarget::Cgroup(open(path)?.as_fd()))),
+                Over::Cgroup(path) => at(Target::Iter(IterTarget::Cgroup(cgroup(path)?.as_fd()))),
             },
         }?)
     }

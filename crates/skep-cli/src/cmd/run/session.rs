@@ -108,6 +108,10 @@ impl Session {
             .collect();
         let args = shared.args;
         let label = (args.objects.len() > 1).then(|| object.name().to_owned());
+        let mut attached = Attached::default();
+        if engine.features().hooks {
+            attached.homeless = args.leave_out(&mut object)?;
+        }
         let loaded = args.load.load(object, engine)?;
         let wanted = Wanted::parse(&args.event_type);
         let mut readers = Vec::new();
@@ -132,7 +136,7 @@ impl Session {
             (p.clone(), empty)
         });
         let packet = packet.collect();
-        Ok(Self { label, readers, packet, printed, attached: Attached::default(), loaded })
+        Ok(Self { label, readers, packet, printed, attached, loaded })
     }
 
     /// The live object.
@@ -178,7 +182,9 @@ impl Session {
 
     /// Attaches the programs.
     fn attach(&mut self, shared: &Shared<'_>) -> anyhow::Result<()> {
+        let left_out = std::mem::take(&mut self.attached.homeless);
         self.attached = shared.args.attach_object(&self.loaded, |p| self.is_entry(p))?;
+        self.attached.homeless.extend(left_out);
         Ok(())
     }
 
