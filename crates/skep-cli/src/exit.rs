@@ -110,7 +110,8 @@ pub fn hint(e: &anyhow::Error) -> Option<String> {
             Blame::System(nearest) => Some(nearest.into()),
             Blame::Input => {
                 let load = cause.downcast_ref::<LoadError>();
-                load.is_some_and(LoadError::lacks_type).then(|| TYPE_FLAG.into())
+                let untyped = load.is_some_and(LoadError::lacks_type);
+                if untyped { Some(TYPE_FLAG.into()) } else { taken(cause) }
             }
         }
     })
@@ -118,6 +119,19 @@ pub fn hint(e: &anyhow::Error) -> Option<String> {
 
 /// What gives a program the type that its section does not name.
 const TYPE_FLAG: &str = "skep run --type PROG=TYPE says what a program is (xdp, tc, kprobe…)";
+
+/// Where to find who has the name of a structure of functions.
+fn taken(cause: &(dyn Error + 'static)) -> Option<String> {
+    use skep::kernel::AttachError as Kernel;
+    let AttachError::Kernel(Kernel::StructOps { source, .. }) = cause.downcast_ref()? else {
+        return None;
+    };
+    (source.source.kind() == ErrorKind::AlreadyExists).then(|| {
+        "skep map list shows the struct_ops maps that are there; skep net clean takes away what \
+         ended processes left"
+            .into()
+    })
+}
 
 /// Did the reader of our output go away? That is its right, not a failure.
 pub fn is_broken_pipe(e: &anyhow::Error) -> bool {

@@ -452,3 +452,25 @@ fn sizes_that_the_kernel_refuses_are_said_with_its_rule() {
         assert!(ran.err.contains(said), "{}", ran.err);
     }
 }
+
+#[test]
+fn a_typing_error_in_a_tracepoint_is_told_with_what_is_near() {
+    if let Err(e) = skep::Engine::kernel() {
+        return skep_testing::skip(skep_testing::Skip::Kernel, "tracepoint", &e.to_string());
+    }
+    let cases = [
+        ("sched/sched_proces_exec", "(there is sched_process_exec", 1),
+        ("shced/sched_process_exec", "(there is sched", 1),
+        ("sched/zzzzqqqq", "no tracepoint sched/zzzzqqqq: ", 3),
+    ];
+    for (name, part, code) in cases {
+        let attach = format!("follow_exec=tracepoint/{name}");
+        let ran =
+            run(&["run", "examples/execsnoop.bpf.o", "--duration", "1s", "--attach", &attach]);
+        if ran.err.contains("tracefs is neither") {
+            return skep_testing::skip(skep_testing::Skip::Kernel, "tracepoint", ran.err.trim());
+        }
+        assert_eq!(ran.code, code, "{name}: {ran:?}");
+        assert!(ran.err.contains(part), "{name}: {ran:?}");
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use common::{interrupt, json, ok, skep};
+use common::{interrupt, json, ok, run, skep};
 use serde_json::Value;
 
 fn registered(name: &str) -> bool {
@@ -43,6 +43,15 @@ fn a_congestion_control_is_registered_while_it_runs() {
         maps.iter().flat_map(|map| json(&ok(&format!("map dump id {} --json", map["id"]))));
     let named: Vec<Value> = dumped.map(|entry| entry["value"]["data"]["name"].clone()).collect();
     assert!(named.contains(&names[2].into()), "{named:?}");
+    // A name can be registered once.
+    let mut again = vec!["run", "tests/data/objects/tcp_ca.bpf.o", "--duration", "1s"];
+    again.extend(sets.iter().flat_map(|set| ["--set", set]));
+    let again = run(&again);
+    assert_eq!(again.code, 1, "{again:?}");
+    assert!(
+        again.err.contains("registered already") && again.err.contains("skep map list"),
+        "{again:?}"
+    );
     interrupt(&child);
     let output = child.wait_with_output().expect("the binary ends");
     assert_eq!(output.status.code(), Some(130), "{said}");

@@ -11,6 +11,8 @@ pub mod inspect;
 pub mod leftover;
 pub mod link;
 mod map;
+#[doc(hidden)]
+pub mod near;
 mod netlink;
 mod object;
 mod patch;

@@ -2,7 +2,10 @@
 
 use std::io::ErrorKind;
 
-use skep_kernel::SysError;
+use skep_kernel::{
+    SysError,
+    rights::{Capability, lacking},
+};
 use skep_object::ResolveError;
 use skep_vm::{LowerReason, Reason, maps::MapError};
 
@@ -68,6 +71,18 @@ impl AttachError {
                 "skep link detach, or ending what holds the link, makes room; skep net show lists \
                  what is there",
             ),
+            // A typing error, where something is near.
+            Self::Kernel(Kernel::NoTracepoint { near, .. }) if !near.is_empty() => Blame::Input,
+            Self::Kernel(Kernel::NoTracepoint { reachable: false, .. }) => USE_EMBEDDED,
+            // Another program has the name, or the kernel finds the structure wrong.
+            Self::Kernel(Kernel::StructOps { source, .. })
+                if matches!(
+                    source.source.kind(),
+                    ErrorKind::AlreadyExists | ErrorKind::InvalidInput
+                ) =>
+            {
+                Blame::Input
+            }
             Self::Kernel(Kernel::Refused { source, .. }) => of_system_call(source),
             Self::Kernel(Kernel::NotYet { .. }) => {
                 Blame::System("skep test-run runs many of these programs on given input")
@@ -99,6 +114,15 @@ fn of_embedded(e: &skep_vm::LoadError) -> Blame {
 fn of_kernel(e: &skep_kernel::LoadError) -> Blame {
     use skep_kernel::LoadError as Load;
     match e {
+        // With all rights it is the kernel's own policy, which root does not change.
+        Load::Refused { source, .. }
+            if source.source.kind() == ErrorKind::PermissionDenied
+                && lacking(&[Capability::BPF, Capability::PERFMON]).is_none() =>
+        {
+            Blame::System(
+                "skep doctor says what this kernel lets programs do, and what works in its place",
+            )
+        }
         Load::Refused { source, .. } | Load::Map { source, .. } => of_system_call(source),
         Load::Pin { .. } => Blame::System(
             "pins need a bpf file system (mount -t bpf bpf DIR) and the directory in it",

@@ -49,7 +49,6 @@ mod events;
 mod link;
 mod loaded;
 mod map;
-mod near;
 mod object;
 mod on_program;
 pub mod packets;

@@ -16,9 +16,10 @@ use skep_object::{
     spec::{InitialValue, MapOrigin, MapSpec, ProgramSpec, VarSpec},
 };
 
+use skep_kernel::near::suggestion;
+
 use crate::{
     Plain,
-    near::suggestion,
     place::{self, Place},
     plan::Plan,
 };

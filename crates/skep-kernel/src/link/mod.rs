@@ -201,7 +201,7 @@ pub enum AttachError {
         nearest: &'static str,
     },
     /// The kernel has no such tracepoint, or tracefs cannot be read.
-    #[error("no tracepoint {category}/{name}{}", note(*reachable))]
+    #[error("no tracepoint {category}/{name}{}{}", note(*reachable), near_text(near))]
     NoTracepoint {
         /// First part of the name.
         category: String,
@@ -209,6 +209,8 @@ pub enum AttachError {
         name: String,
         /// Could tracefs be read at all?
         reachable: bool,
+        /// Names near it in its category; without such a category, categories.
+        near: Vec<String>,
         /// Why the tracepoint's number could not be read.
         #[source]
         source: std::io::Error,
@@ -267,6 +269,10 @@ pub enum AttachError {
         #[source]
         source: SysError,
     },
+}
+
+fn near_text(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!(" (there is {})", near.join(", ")) }
 }
 
 const fn note(reachable: bool) -> &'static str {

@@ -65,8 +65,13 @@ pub fn ifname(index: u32) -> Result<String, SysError> {
     sys::interface_name(index)
 }
 
+/// What an interface is called in messages: its number where it has no name any more.
+pub(super) fn interface(ifindex: u32) -> String {
+    ifname(ifindex).unwrap_or_else(|_| ifindex.to_string())
+}
+
 pub(super) fn tc_hook(ifindex: u32, direction: Direction) -> String {
-    format!("tc {direction} of interface {ifindex}")
+    format!("tc {direction} of interface {}", interface(ifindex))
 }
 
 /// Attaches a TC program to an interface: by a tcx link, or where the kernel has none as a filter

@@ -102,19 +102,21 @@ pub(super) fn no_such_link(e: &SysError) -> bool {
 ///
 /// [`AttachError::NoTracepoint`].
 pub fn tracepoint_id(category: &str, name: &str) -> Result<u64, AttachError> {
-    let fail = |reachable, source| AttachError::NoTracepoint {
+    let fail = |reachable, near, source| AttachError::NoTracepoint {
         category: category.to_owned(),
         name: name.to_owned(),
         reachable,
+        near,
         source,
     };
     let plain = |part: &str| !part.is_empty() && !part.contains('/') && !part.starts_with('.');
     if !plain(category) || !plain(name) {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "not a tracepoint's name");
-        return Err(fail(true, source));
+        return Err(fail(true, Vec::new(), source));
     }
-    let tracefs = Tracefs::find().map_err(|e| fail(false, io::Error::new(e.source.kind(), e)))?;
-    tracefs.event_id(category, name).map_err(|e| fail(true, e))
+    let tracefs =
+        Tracefs::find().map_err(|e| fail(false, Vec::new(), io::Error::new(e.source.kind(), e)))?;
+    tracefs.event_id(category, name).map_err(|e| fail(true, tracefs.near(category, name), e))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     leftover::Process,
+    near::near,
     sys::{self, SysError},
 };
 
@@ -55,6 +56,20 @@ impl Tracefs {
         let path = self.root.join("events").join(category).join(name).join("id");
         let text = sys::read_text(path)?;
         text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a number"))
+    }
+
+    /// Names of tracepoints near one that is not there; of categories where that is not there.
+    pub(super) fn near(&self, category: &str, name: &str) -> Vec<String> {
+        let events = self.root.join("events");
+        let list = |directory: &Path| -> io::Result<Vec<String>> {
+            let entries = std::fs::read_dir(directory)?.flatten();
+            Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        };
+        let (wanted, names) = match list(&events.join(category)) {
+            Ok(names) => (name, names),
+            Err(_) => (category, list(&events).unwrap_or_default()),
+        };
+        near(wanted, names.iter().map(String::as_str)).into_iter().map(str::to_owned).collect()
     }
 
     /// Functions that kprobes may be put on, one per line, some with their module behind them.

@@ -10,7 +10,7 @@ use std::{
 
 use skep_abi::AttachType;
 
-use super::{AttachError, Held, Link, owned, refused, trace::no_such_link};
+use super::{AttachError, Held, Link, owned, refused, tc::interface, trace::no_such_link};
 use crate::{
     inspect,
     leftover::mark,
@@ -102,7 +102,7 @@ pub fn attach_xdp(program: &Program, ifindex: u32, mode: XdpMode) -> Result<Link
 }
 
 fn xdp_hook(ifindex: u32, mode: XdpMode) -> String {
-    format!("XDP ({mode}) on interface {ifindex}")
+    format!("XDP ({mode}) on interface {}", interface(ifindex))
 }
 
 fn xdp(program: &Program, ifindex: u32, mode: XdpMode) -> Result<Link, SysError> {

@@ -4,7 +4,7 @@
 ///
 /// A name is near when it differs in a third of its letters at most, or when one contains the
 /// other.
-pub(crate) fn near<'a>(wanted: &str, all: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn near<'a>(wanted: &str, all: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let mut found: Vec<(usize, &str)> = all
         .into_iter()
         .filter_map(|name| {
@@ -22,7 +22,7 @@ pub(crate) fn near<'a>(wanted: &str, all: impl IntoIterator<Item = &'a str>) -> 
 }
 
 /// The tail of a sentence about a missing name: what is near, else what exists.
-pub(crate) fn suggestion<'a, I>(wanted: &str, all: I) -> String
+pub fn suggestion<'a, I>(wanted: &str, all: I) -> String
 where
     I: IntoIterator<Item = &'a str>,
 {
