@@ -12,6 +12,7 @@ use crate::{
     program::{Program, ProgramLoad},
 };
 
+const CALL: u8 = 0x85;
 const GET_ATTACH_COOKIE: u32 = 174;
 
 /// What the verifier says of a helper that it does not know, or does not allow for the type.
@@ -24,7 +25,7 @@ const NO_SUCH_FUNCTION: &[&str] =
 /// May programs of this type call the helper of this number?
 pub fn helper(prog_type: ProgType, number: u32) -> Support {
     let [_, exit] = RETURN_0;
-    let call = Slot { code: 0x85, imm: number.cast_signed(), ..Slot::default() };
+    let call = Slot { code: CALL, imm: number.cast_signed(), ..Slot::default() };
     let insns = [call, exit];
     let answer = program::of_type(prog_type, &insns)
         .map(|load| verdict(&load, NO_SUCH_HELPER))
@@ -39,19 +40,31 @@ pub fn helper(prog_type: ProgType, number: u32) -> Support {
 
 /// May iterators, which are tracing programs of their own kind, call the helper of this number?
 pub fn iterator_helper(number: u32) -> Support {
+    let call = Slot { code: CALL, imm: number.cast_signed(), ..Slot::default() };
+    of_iterator(call, NO_SUCH_HELPER)
+}
+
+/// May iterators call this function of the kernel?
+pub fn iterator_kfunc(name: &str) -> Support {
+    match function_call(name) {
+        Ok(call) => of_iterator(call, NO_SUCH_FUNCTION),
+        Err(support) => support,
+    }
+}
+
+fn of_iterator(call: Slot, refusals: &[&str]) -> Support {
     let target = match program::named(KindTag::Func, &["bpf_iter_bpf_map"]) {
         Ok(id) => id,
         Err(support) => return support,
     };
     let [_, exit] = RETURN_0;
-    let call = Slot { code: 0x85, imm: number.cast_signed(), ..Slot::default() };
     let insns = [call, exit];
     let load = ProgramLoad {
         attach_type: Some(AttachType::TRACE_ITER),
         attach_btf_id: target.0,
         ..ProgramLoad::new("probe", ProgType::TRACING, &insns)
     };
-    verdict(&load, NO_SUCH_HELPER)
+    verdict(&load, refusals)
 }
 
 /// A number that no helper has: what a type says of it tells whether it can be asked at all.
@@ -114,18 +127,23 @@ pub fn kfunc(prog_type: ProgType, name: &str) -> Support {
     if let Support::No(reason) | Support::Unknown(reason) = can_load() {
         return Support::Unknown(reason);
     }
-    /// `BPF_PSEUDO_KFUNC_CALL`.
-    const FUNCTION: u8 = 2;
-    let id = match program::named(KindTag::Func, &[name]) {
-        Ok(id) => id,
+    let call = match function_call(name) {
+        Ok(call) => call,
         Err(support) => return support,
     };
     let [_, exit] = RETURN_0;
-    let call = Slot { code: 0x85, src: FUNCTION, imm: id.0.cast_signed(), ..Slot::default() };
     let insns = [call, exit];
     program::of_type(prog_type, &insns)
         .map(|load| verdict(&load, NO_SUCH_FUNCTION))
         .unwrap_or_else(|support| support)
+}
+
+/// A call of a function of the kernel by its number in the kernel's types.
+fn function_call(name: &str) -> Result<Slot, Support> {
+    /// `BPF_PSEUDO_KFUNC_CALL`.
+    const FUNCTION: u8 = 2;
+    let id = program::named(KindTag::Func, &[name])?;
+    Ok(Slot { code: CALL, src: FUNCTION, imm: id.0.cast_signed(), ..Slot::default() })
 }
 
 /// What became of a call whose arguments are not there: refused for its own sake, with one of

@@ -30,7 +30,10 @@ use crate::{
 pub use self::{
     attach::{cgroup_hooks, network_hooks, tracing_hooks},
     btf::btf_kinds,
-    call::{bpf_cookie, helper, helper_callers, helper_types, iterator_helper, kfunc, kfunc_types},
+    call::{
+        bpf_cookie, helper, helper_callers, helper_types, iterator_helper, iterator_kfunc, kfunc,
+        kfunc_types,
+    },
     insn::{INSTRUCTIONS, Instruction},
     link::uprobe_multi,
     map::map_type,

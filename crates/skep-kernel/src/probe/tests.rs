@@ -94,3 +94,17 @@ fn kinds_of_btf_are_told_apart() {
     eprintln!("{kinds:?}");
     assert!(kinds[0].1.is_yes());
 }
+
+#[test]
+fn what_only_iterators_may_call_is_asked_with_one() {
+    require_kernel!(can_load().into_result());
+    assert!(kfunc_types("bpf_sock_destroy").is_err(), "no ordinary program may");
+    let (destroy, seq_write) = (iterator_kfunc("bpf_sock_destroy"), iterator_helper(127));
+    assert!(seq_write.is_yes(), "{seq_write:?}");
+    match destroy {
+        Support::Yes => {}
+        // Linux 6.5.
+        Support::No(why) => assert_eq!(why, "this kernel has no bpf_sock_destroy"),
+        Support::Unknown(why) => panic!("{why}"),
+    }
+}

@@ -172,6 +172,9 @@ pub(super) fn kfuncs() -> Vec<Check> {
             Some(reason) => Check::new(KFUNCS, name, Answer::Unknown, reason),
             None => match probe::kfunc_types(function) {
                 Ok(types) => of_types(KFUNCS, name, types),
+                Err(_) if probe::iterator_kfunc(function).is_yes() => {
+                    Check::new(KFUNCS, name, Answer::Yes, "for iterators (tracing)")
+                }
                 Err(answer) => Check::of(KFUNCS, name, answer),
             },
         }
