@@ -293,6 +293,12 @@ impl MapDef {
     /// The first rule that is broken.
     pub fn check(&self, page_bytes: u32) -> Result<(), BrokenRule> {
         let Some(rule) = MapRule::of(self.map_type) else { return Ok(()) };
+        // The kernel looks at this one before the type does, unless the type has a use for it.
+        let extra =
+            matches!(self.map_type, MapType::BLOOM_FILTER | MapType::ARENA | MapType::RHASH);
+        if !extra {
+            self.check_extra(page_bytes)?;
+        }
         self.check_flags(rule)?;
         for (field, found, size) in [
             ("key_size", self.key_size, rule.key),

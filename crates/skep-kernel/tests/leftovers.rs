@@ -7,6 +7,7 @@ use std::{
     os::fd::AsFd as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -107,6 +108,13 @@ fn as_the_doomed() {
     thread::sleep(Duration::from_secs(60));
 }
 
+/// Programs are looked for by a name that the tests of this process share.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Starts a process that attaches.
 fn doom(what: &str, cgroup: &str) -> Doomed {
     let exe = std::env::current_exe().expect("it runs");
@@ -193,6 +201,7 @@ const HELD: &str = "xdp,tcx,cgroup,uprobe,tracepoint,raw tracepoint,clock";
 #[test]
 fn nothing_is_left_of_what_links_and_perf_events_hold() {
     require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
     let cgroup = Cgroup::new("held");
     require_kernel!(cgroup.as_ref().map(drop).map_err(Clone::clone));
     let cgroup = cgroup.unwrap();
@@ -222,6 +231,7 @@ fn probe_tcx() -> bool {
 #[test]
 fn what_the_older_ways_leave_is_known_and_removed() {
     require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
     let cgroup = Cgroup::new("left");
     require_kernel!(cgroup.as_ref().map(drop).map_err(Clone::clone));
     let cgroup = cgroup.unwrap();
@@ -267,6 +277,7 @@ fn what_the_older_ways_leave_is_known_and_removed() {
 #[test]
 fn at_whatever_moment_a_process_is_killed_all_it_leaves_is_found() {
     require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
     let cgroup = Cgroup::new("moment");
     require_kernel!(cgroup.as_ref().map(drop).map_err(Clone::clone));
     let cgroup = cgroup.unwrap();
@@ -319,6 +330,7 @@ fn registered() -> bool {
 #[test]
 fn a_structure_of_functions_is_known_and_removed() {
     require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
     require_kernel!(congestion_control().map(drop).map_err(|e| e.to_string()));
     let child = doomed("struct_ops", "");
     let pid = child.pid();
@@ -343,6 +355,7 @@ fn a_structure_of_functions_is_known_and_removed() {
 #[test]
 fn what_a_living_process_attached_is_not_left_over() {
     require_kernel!(probe::can_load().into_result());
+    let _alone = alone();
     let inside = sandbox(|| {
         veth("left", "right").unwrap();
         let interface = link::ifindex("left").unwrap();

@@ -109,7 +109,9 @@ fn once(flow: &Flow<'_>, fake: Fake) -> Result<(Option<String>, Vec<Seen>), Stri
 
 /// What is wrong with how a flow ended whose call `name` failed with `errno`.
 fn fault(flow: &Flow<'_>, name: &str, errno: i32, ended: Option<&str>) -> Option<String> {
-    let row = flow.dispensable.iter().any(|row| row.0 == name && (row.1 == 0 || row.1 == errno));
+    let listed = flow.dispensable.iter().any(|row| row.0 == name && (row.1 == 0 || row.1 == errno));
+    // The name of an interface is for words only: its number stands for it.
+    let row = listed || name == "if_indextoname";
     // Without the errno's own words, which differ.
     let ended = ended.map(|text| text.rsplit_once(": ").map_or(text, |(start, _)| start));
     // Reading a file is called by what it is for.

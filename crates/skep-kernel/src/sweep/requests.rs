@@ -58,7 +58,7 @@ fn xdp_is_offloaded_by_the_program_and_by_the_link() {
     assert!(link.hook().contains("offload"), "{}", link.hook());
     drop(link);
     // Closing the descriptor is all it takes to detach.
-    assert_eq!(fake.names(), ["BPF_PROG_LOAD", "BPF_LINK_CREATE"]);
+    assert_eq!(fake.names(), ["BPF_PROG_LOAD", "if_indextoname", "BPF_LINK_CREATE"]);
 }
 
 #[test]
