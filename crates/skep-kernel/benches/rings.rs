@@ -2,9 +2,10 @@
 //!
 //! `cargo bench -p skep-kernel --bench rings`. One thread per CPU runs a program that writes a
 //! 64-byte record each time, first as fast as it can, then in bursts with a pause between; the main
-//! thread takes them out; `ns_each` is that thread's processor time for each. `SKEP_BENCH_PEER` is a program to compare with: it is started in turn
-//! with this one, gets the same arguments (object, `ring` or `perf`, runs of each thread, runs of a
-//! burst, 0 for no pauses) and prints the same lines.
+//! thread takes them out; `ns_each` is that thread's processor time for each. `SKEP_BENCH_PEER` is
+//! a program to compare with: it is started in turn with this one, gets the same arguments (object,
+//! `ring` or `perf`, runs of each thread, runs of a burst, 0 for no pauses) and prints the same
+//! lines.
 
 use std::{
     collections::BTreeMap,
